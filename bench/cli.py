@@ -1,9 +1,9 @@
-"""How long `kubectl flow` takes to say what it can do, and to list sessions, beside kubectl itself, on the current cluster.
+"""How long `kubectl flow` takes to print its help and to list sessions, compared with kubectl itself, on the current cluster.
 
     PYTHONPATH=tools python bench/cli.py
 
-Wall-clock medians of calls one after the other in turns, as installed beside this Python and as the one file of a release; prints what
-docs/figures.md holds. Nothing is written but to a folder of its own.
+Wall-clock medians of alternating calls, as installed with this Python and as a release's one file. Prints what docs/figures.md holds.
+Writes only to a temporary folder.
 """
 
 import os
@@ -51,13 +51,13 @@ def main() -> int:
 
 
 def _environ(folder: Path) -> dict[str, str]:
-    """With the cluster's kubectl where there is one, and a cache of its own."""
+    """Return the environment with the cluster's kubectl, if built, and a fresh cache."""
     path = f"{Path(sys.executable).parent}:{binaries.install_folder()}:{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
 
 
 def _measured(calls: dict[str, list[str]], environ: dict[str, str]) -> dict[str, list[float]]:
-    """Seconds of each call, the first of each left out: it fills caches."""
+    """Return the seconds of each call, except each first one, which fills caches."""
     took: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(CALLS + 1):
         for name, words in calls.items():

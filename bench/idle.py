@@ -63,7 +63,7 @@ while time.time() < end:
     time.sleep(0.2)
 log("ended")
 """
-"""Some 5 % of a core: it must count, and 200 of them must not be what is measured."""
+"""Uses some 5 % of a core. It must count as work, and 200 of them must not dominate the measurement."""
 RUN = """
 import json, os, socket
 body = json.dumps({"inputs": {"seconds": SECONDS}}).encode()
@@ -73,11 +73,11 @@ connection.sendall(b"POST /v1/test HTTP/1.1\\r\\nHost: agent\\r\\nContent-Length
 answer = connection.recv(65536)
 log("ended" if answer.startswith(b"HTTP/1.1 200") else "failed")
 """
-"""Asks for the run and waits, which by itself is no work: what keeps the session is the run."""
+"""Requests the run and waits. Waiting alone is no work: the run keeps the session."""
 
 
 def left_behind(program: str) -> list[str]:
-    """A Python program that outlives the terminal which started it, as a command for `kubectl exec`."""
+    """Return a command for `kubectl exec` that starts a Python program which outlives its terminal."""
     return ["sh", "-c", 'setsid python3 -IS -c "$0" < /dev/null > /dev/null 2>&1 &', PYTHON + program]
 
 
@@ -92,14 +92,14 @@ WORK: dict[str, list[list[str]]] = {
     "a test in progress": [left_behind(RUN)],
     SHORT: [["sh", "-c", NOTE]] * 6,
 }
-"""What is done in a session after its start: commands for `kubectl exec`, one after the other."""
+"""Work in a session after its start, as commands for `kubectl exec`, one after the other."""
 
 TOLD = re.compile(r"^(began|ended|failed) ([0-9.]+)$", re.MULTILINE)
 
 
 @dataclass
 class Run:
-    """One session: what was done in it, and when it went. Moments are seconds since 1970."""
+    """One session with its work and its end. Times are seconds since 1970."""
 
     name: str
     work: str
@@ -107,28 +107,28 @@ class Run:
     ready_at: float = 0.0
     pod: str = ""
     told: str | None = None
-    """The pod's termination message: what the work said of itself. None until the pod has ended."""
+    """The pod's termination message, written by the work. None until the pod has ended."""
     deleted_at: float = 0.0
 
     @property
     def times(self) -> list[tuple[str, float]]:
-        """What the work told of itself: began, ended, failed. Where it told nothing, the message is the end of the agent's log."""
+        """Return the times that the work recorded: began, ended, failed. If it recorded none, the message is the end of the agent's log."""
         return [(found[1], float(found[2])) for found in TOLD.finditer(self.told or "")]
 
     @property
     def cut_off(self) -> bool:
-        """Whether the session was deleted while its work went on."""
+        """Return whether the session was deleted during its work."""
         words = [what for what, _ in self.times]
         return words.count("began") > words.count("ended") + words.count("failed")
 
     @property
     def never_opened(self) -> bool:
-        """Whether there was work to do in it, and it ended before that began."""
+        """Return whether the session had work and ended before the work began."""
         return bool(WORK[self.work]) and not self.times
 
     @property
     def late(self) -> float:
-        """Seconds from the end of its last work plus the timeout to its deletion; a start counts as work. Negative is early."""
+        """Return the seconds from the end of its last work plus the timeout to its deletion. A start counts as work. Negative is early."""
         return self.deleted_at - max([self.ready_at, *(at for _, at in self.times)]) - self.timeout
 
     @property
@@ -138,7 +138,7 @@ class Run:
 
 @dataclass
 class Api:
-    """The API server, by way of `kubectl proxy`."""
+    """The API server, through `kubectl proxy`."""
 
     address: str
     namespace: str
@@ -157,7 +157,7 @@ class Api:
         connection.close()
 
     def watch(self) -> None:
-        """Reads the sessions' and the pods' watch events for as long as the proxy lives."""
+        """Read watch events of sessions and pods while the proxy runs."""
         for path, seen in ((f"/apis/{GROUP}", self._session), ("/api/v1", self._pod)):
             plural = "pods" if path == "/api/v1" else "computesessions"
             connection = http.client.HTTPConnection(self.address)
@@ -165,7 +165,7 @@ class Api:
             threading.Thread(target=self._read, args=(connection.getresponse(), seen), daemon=True).start()
 
     def until(self, what: str, run: Run, seconds: float) -> None:
-        """Waits until the run knows its `what`."""
+        """Wait until the run has this attribute set."""
         with self.changed:
             if not self.changed.wait_for(lambda: getattr(run, what), seconds):
                 raise RuntimeError(f"session {run.name} ({run.work}, {run.timeout} s): no {what} after {seconds:.0f} s")
@@ -194,7 +194,7 @@ class Api:
 
 
 def live(run: Run, api: Api, kubectl: Kubectl) -> None:
-    """One session from its creation to its end."""
+    """Run one session from its creation to its end."""
     environment = "napping" if run.work == "a test in progress" else "plain"
     idle = {"action": "Delete", "timeoutSeconds": run.timeout}
     api.create("computesessions", "ComputeSession", run.name, {"environmentRef": {"name": environment}, "user": run.name, "idle": idle})
@@ -217,7 +217,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def report(runs: list[Run], at_once: int, load: list[float]) -> None:
-    """Prints the table, and below it who was early and who was latest."""
+    """Print the table, and below it the early sessions and the latest ones."""
     print(
         f"Measured {datetime.now(UTC):%Y-%m-%d}: {len(runs)} sessions, {at_once} at a time, timeouts of 5 to 60 s;"
         f" {os.cpu_count()} cores, on average {statistics.mean(load):.1f} processes wanting to run (at most {max(load):.1f}).\n"

@@ -42,14 +42,14 @@ from localcluster.kubeconfig import Api as Access
 
 IN_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 LOOP = "setsid sh -c 'while :; do date; sleep 0.7; done' </dev/null >/dev/null 2>&1 & exit 0"
-"""What a terminal left behind that was closed: its `date` lives between two looks, and all of it uses less than 1 % of a core."""
+"""A loop left behind by a closed terminal. Its `date` ends before the agent can see it, and it uses less than 1 % of a core."""
 AS_RUNC = "import threading; [threading.Thread(target=int).start() for _ in range(4)]"
-"""Takes as many numbers of the namespace as runc does for one command."""
+"""Uses as many pids of the namespace as runc does for one command."""
 
 
 @dataclass
 class Run:
-    """One session. Moments are by time.monotonic; 0 until then."""
+    """One session. Times are by time.monotonic, 0 until set."""
 
     name: str
     work: str
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def early(self) -> bool:
-        """Whether it ended although somebody had used it within its timeout."""
+        """Return whether it ended although somebody had used it within its timeout."""
         return self.refused or self.late < 0
 
     @property
@@ -71,7 +71,7 @@ class Run:
 
 
 def execute(agent: RealAgent, *command: str) -> bool:
-    """As a runtime does: into the namespaces of PID 1, without a parent there."""
+    """Run a command as a runtime does: in the namespaces of PID 1, without a parent there."""
     entered = ["nsenter", "--target", str(agent.child), "--pid", "--mount", *command]
     return subprocess.run(entered, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
@@ -92,11 +92,11 @@ WORK: dict[str, tuple[bool, Callable[[RealAgent], bool] | None]] = {
     "short commands beside such a loop": (True, lambda agent: execute(agent, sys.executable, "-IS", "-c", AS_RUNC)),
     "edits of the flow folder": (False, edit),
 }
-"""Whether a loop was left behind, and what is done again and again."""
+"""Whether a loop is left behind, and the use that is repeated."""
 
 
 class Bench:
-    """The cluster, and all that is done in it."""
+    """The cluster and its sessions."""
 
     def __init__(self, lab: Lab, runs: dict[str, Run], *, seconds: float) -> None:
         self.lab = lab
@@ -106,7 +106,7 @@ class Bench:
         self.restarts = 0
 
     def watch(self) -> None:
-        """Notes deletions as the API server tells them."""
+        """Record deletions as the API server reports them."""
         path, version = self.lab.path("computesessions"), ""
         while not self.over.is_set():
             version = version or self.lab.api.get(path)["metadata"]["resourceVersion"]
@@ -120,11 +120,11 @@ class Bench:
 
     def kill_operators(self) -> None:
         while not self.over.wait(random.uniform(20, 40)):
-            self.lab.operator.restart(wait=False)  # on a machine with other work it may take its time
+            self.lab.operator.restart(wait=False)  # on a busy machine it may take a while
             self.restarts += 1
 
     def live(self, run: Run) -> None:
-        """One session from its creation to its end, unless the time is over."""
+        """Run one session from its creation to its end, unless it is too late to start one."""
         if time.monotonic() > self.last_start:
             return
         self.lab.create_session(run.name, environment="env", idle={"action": "Delete", "timeoutSeconds": run.timeout})
@@ -161,7 +161,7 @@ class Bench:
 
 
 def report(bench: Bench, at_once: int, load: list[float]) -> int:
-    """Prints the table; returns how many were early."""
+    """Print the table, and return how many were early."""
     runs = [run for run in bench.runs.values() if run.deleted_at]
     early = [run for run in runs if run.early]
     when = f"{datetime.now(UTC):%Y-%m-%d}"

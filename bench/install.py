@@ -46,17 +46,17 @@ azure-identity
 
 @dataclass
 class Case:
-    """One way to get the packages."""
+    """One way to install the packages."""
 
     title: str
     install: Callable[[Path], float]
-    """Returns the seconds of processor."""
+    """Installs into a folder and returns the CPU seconds."""
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
 
 
 class Bench:
-    """What the ways have in common."""
+    """The parts that the ways have in common."""
 
     def __init__(self, folder: Path) -> None:
         self._operator = support.Operator()
@@ -105,7 +105,7 @@ class Bench:
 
 
 def _processor(pid: int) -> float:
-    """Seconds of processor of the process and of those of its children that it waited for."""
+    """Return the CPU seconds of the process and of the children that it waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
@@ -125,9 +125,9 @@ def main() -> None:
 
 
 def measure(bench: Bench, folder: Path, rounds: int) -> None:
-    """Measures and prints."""
+    """Measure and print."""
     warm = bench.new_cache()
-    for _ in range(2):  # the second has the pages tell of the wheels that the first brought
+    for _ in range(2):  # in the second, pages offer the metadata of wheels that the first fetched
         bench.session(lambda: warm)(bench.folder())
     cases = [
         Case("pip, nothing cached", bench.pip("--no-cache-dir")),

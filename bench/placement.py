@@ -18,7 +18,7 @@ from scale.workload import NAMESPACES, USERS
 
 @dataclass(frozen=True)
 class Row:
-    """What is there already, and what was measured for further pods."""
+    """The number of pods present, and the measurement for new ones."""
 
     terms: str
     present: int
@@ -30,7 +30,7 @@ class Row:
 
 
 def measured(bed: Bed, terms: str, maker: StandIn, *, present: int, new: int) -> Row:
-    """Places `present` sessions, then times `new` more that wait for the scheduler all at once."""
+    """Place `present` sessions, then time `new` more that the scheduler gets all at once."""
     size_of_user = len(NAMESPACES)
     there = workload.sessions(range(present // size_of_user))
     maker.place(there)
@@ -52,7 +52,7 @@ def measured(bed: Bed, terms: str, maker: StandIn, *, present: int, new: int) ->
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--present", type=int, default=1000, help="sessions that are there already (a multiple of 10)")
     parser.add_argument("--new", type=int, default=200, help="sessions that are timed (a multiple of 10)")

@@ -1,8 +1,8 @@
-"""How long the operator's one thread is held up by resolving an environment: an ordinary one, and the worst that its limits let in.
+"""How long resolving an environment blocks the operator's one thread: for an ordinary environment, and for the worst within the limits.
 
     PYTHONPATH=operator python bench/resolving.py
 
-CPU time of this process, the best of five; prints what docs/figures.md holds. Nothing is started, nothing is written.
+CPU time of this process, the best of five. Prints what docs/figures.md holds. Starts and writes nothing.
 """
 
 import gzip
@@ -26,7 +26,7 @@ SHARE = FLOW_BYTES // ARCHIVE_FILES - 16
 
 
 def tar(files: Files) -> bytes:
-    """A .tar.gz."""
+    """Return a .tar.gz."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
         for name, content in files:
@@ -37,7 +37,7 @@ def tar(files: Files) -> bytes:
 
 
 def pack_zip(files: Files) -> bytes:
-    """A .zip."""
+    """Return a .zip."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, content in files:
@@ -46,12 +46,12 @@ def pack_zip(files: Files) -> bytes:
 
 
 def flow(includes: bytes = b"", nodes: int = 5) -> tuple[str, bytes]:
-    """A flow file in the folder f."""
+    """Return a flow file in the folder f."""
     return "f/flow.dag.yaml", b"additional_includes: [%s]\nnodes:\n%s" % (includes, NODE * nodes)
 
 
 def many(size: int, count: int = ARCHIVE_FILES - 2) -> list[tuple[str, bytes]]:
-    """Many files in the folder s."""
+    """Return many files in the folder s."""
     return [(f"s/d{n % 50}/f{n}.py", b"x" * size) for n in range(count)]
 
 
@@ -71,7 +71,7 @@ CASES: dict[str, Callable[[], bytes]] = {
 
 
 def main() -> None:
-    """Prints a table."""
+    """Print a table."""
     source = {"archive": {"configMap": {"name": "flow", "key": "flow"}}}
     wanted = FlowEnvironmentSpec.model_validate({"source": source, "flowPath": "f"})
     print("| environment | ms | outcome |\n|---|---|---|")

@@ -42,7 +42,7 @@ def objects() -> list[dict[str, Any]]:
 
 
 def by_flow_run(kubectl: Kubectl, data: str) -> float:
-    """Seconds from the apply to Complete."""
+    """Return the seconds from the apply to Complete."""
     name = f"run-{uuid.uuid4().hex[:8]}"
     spec = {"user": USER, "environmentRef": {"name": "bench"}, "data": {"path": data}, "columnMapping": {"text": "${data.word}"}}
     body = {"apiVersion": "flowsession.dev/v1alpha1", "kind": "FlowRun", "metadata": {"name": name}, "spec": spec}
@@ -53,7 +53,7 @@ def by_flow_run(kubectl: Kubectl, data: str) -> float:
 
 
 def by_prompt_flow(kubectl: Kubectl, pod: str, data: str) -> float:
-    """Seconds of `pf run create` in the session."""
+    """Return the seconds of `pf run create` in the session."""
     name = f"pf-{uuid.uuid4().hex[:8]}"
     started = time.perf_counter()
     kubectl("exec", pod, "--", "pf", "run", "create", "--flow", ".", "--data", data, "--name", name, "--column-mapping", MAPPING)

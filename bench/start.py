@@ -61,7 +61,7 @@ def pod(image: str, **spec: Any) -> Callable[[str], Object]:
 
 
 class Bench:
-    """One API connection by kubectl proxy, so that what is timed is the cluster and not a client's own start."""
+    """An API connection through kubectl proxy, so that the measurement covers the cluster and not the start of a client."""
 
     def __init__(self, kubectl: Kubectl, namespace: str) -> None:
         self.namespace = namespace
@@ -77,7 +77,7 @@ class Bench:
         self._proxy.wait()
 
     def time(self, case: Case, name: str) -> float:
-        """Seconds from the POST to the watch event that shows it ready."""
+        """Return the seconds from the POST to the watch event that shows the object ready."""
         path = self._path(case.kind)
         watch = self._connect(self._address)
         watch.request("GET", f"{path}?watch=true&fieldSelector=metadata.name%3D{name}")
@@ -93,7 +93,7 @@ class Bench:
         raise RuntimeError(f"the watch of {name} ended before it was ready")
 
     def settle(self) -> None:
-        """Until no pod is left: the next start must not share the node with the last one's end."""
+        """Wait until no pod is left: the next start must not share the node with the end of the last one."""
         end = time.monotonic() + 60
         while time.monotonic() < end:
             if not self._send("GET", self._path("pods"), None)["items"]:
@@ -117,7 +117,7 @@ class Bench:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value that at least this share of the values does not exceed."""
+    """Return the smallest value that at least this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
 

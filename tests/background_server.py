@@ -1,4 +1,4 @@
-"""A server of the standard library that serves while a block runs."""
+"""A standard library server that runs while a block runs."""
 
 import contextlib
 import socketserver
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    """Serve in a thread of its own; at the end no request is taken any more, and the socket is closed."""
+    """Serve in a thread. At the end of the block, stop taking requests and close the socket."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

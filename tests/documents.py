@@ -14,26 +14,26 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "
 
 _INLINE = re.compile(r"`((?:[A-Z]+=\S* )*(?:(?:kubectl|kubectl-flow|helm|make)(?![-.\w])|POD=\$\(|export KUBECONFIG)[^`]*)`")
 _MENTION = re.compile(r"(kubectl|helm)( \S+)?|kubectl-flow|helm upgrade --install")
-"""A program, or one of its subcommands, named in a sentence."""
+"""A mention of a program or of one of its subcommands in a sentence."""
 
 _COMMENT = re.compile(r"\s{2,}#.*$")
 
 
 @dataclass(frozen=True, order=True)
 class Command:
-    """One command as it stands in a document."""
+    """One command as written in a document."""
 
     document: str
     text: str
 
 
 def commands() -> list[Command]:
-    """All of them, in the order of the documents: lines of `console` blocks after the prompt, and commands in a sentence."""
+    """Return all commands in document order: lines of `console` blocks after the prompt, and commands in sentences."""
     return [Command(str(path.relative_to(ROOT)), text) for path in DOCUMENTS for text in in_text(path.read_text())]
 
 
 def of_help() -> list[str]:
-    """The commands that `kubectl flow --help` and its commands' own tell people to type, in their order."""
+    """Return the commands that `kubectl flow --help` and its subcommands' help tell people to type, in order."""
     lines = [line.strip() for text in _helps(app.cli) for block in text.split("\b\n")[1:] for line in block.split("\n\n")[0].splitlines()]
     found = [re.search(r"(?:source <\()?kubectl[ -]flow .*", line) for line in lines]
     return [re.split(r"\s{2,}", match[0])[0] for match in found if match]
@@ -48,7 +48,7 @@ def _helps(command: click.Command) -> Iterator[str]:
 
 
 def in_text(markdown: str) -> list[str]:
-    """The commands of one document."""
+    """Return the commands of one document."""
     found, block, continued = [], "", ""
     for line in markdown.splitlines():
         bare = line.strip()
@@ -66,7 +66,7 @@ def in_text(markdown: str) -> list[str]:
 
 
 def blocks(document: str, kind: str = "yaml") -> list[str]:
-    """The fenced blocks of a kind, without the indentation of a list."""
+    """Return the fenced blocks of a kind, without the indentation of a list."""
     text = (ROOT / document).read_text()
     found = re.findall(rf"^( *)```{kind}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     return [re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]

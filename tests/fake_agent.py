@@ -1,6 +1,6 @@
-"""How an agent behaves, by docs/agent-protocol.md: work, installs, checks, edits, runs, retirement. How calls reach it is the bed's.
+"""How an agent behaves, by docs/agent-protocol.md: work, installs, checks, edits, runs, retirement. The test bed brings the calls.
 
-Nothing here waits: a bed ends installs (`finish_install`), checks (`finish_check`) and long polls (by `version`) when its own clock
+Nothing here waits: a test bed ends installs (`finish_install`), checks (`finish_check`) and long polls (by `version`) when its own clock
 says so.
 """
 
@@ -26,45 +26,45 @@ class FakeAgent:
     clock: Callable[[], float]
     _: KW_ONLY
     uid: str = ""
-    """Of its pod."""
+    """uid of its pod."""
     volume: Object = field(default_factory=dict)
-    """What outlives the container: revisions (`packages`, `flow`), the content of `edits` and when and how it came there."""
+    """What outlives the container: revisions (`packages`, `flow`), and the content of `edits` with its time and origin."""
     version: int = 1
     busy: bool = False
     what: str = "start"
     last_work: float = float("nan")
     installs: list[str] = field(default_factory=list)
-    """The texts of the requirements that were installed, or begun to be."""
+    """Texts of the requirements whose install was at least begun."""
     install: messages.Install = field(default_factory=lambda: _install("None"))
     settled: str = ""
     """Revision of the edits that the operator has dealt with."""
     let_go: bool = False
-    """`flow edits --discard` was run."""
+    """Whether `flow edits --discard` was run."""
     too_large: bool = False
-    """Its edits are more than can be saved."""
+    """Whether its edits exceed what can be saved."""
     unheard: bool = False
-    """No datagram of its reached the operator."""
+    """Whether none of its datagrams reached the operator."""
     kept: tuple[str, ...] = ()
     left_out: int = 0
     packages: list[Object] = field(default_factory=lambda: [{"name": "numpy", "version": "2.1", "layer": "image", "requiredBy": []}])
     source: Object = field(default_factory=lambda: {"state": "Running"})
-    """What comes of reading a source, in a pod that reads one."""
+    """Result of reading a source, in a pod that reads one."""
     verdict: str = ""
-    """What its check of the flow comes to; empty: it checks nothing."""
+    """Verdict of its check of the flow, or empty if it checks nothing."""
     problems: list[Object] = field(default_factory=list)
-    """What its check finds."""
+    """Problems that its check finds."""
     checking: bool = False
     runs: dict[str, Object] = field(default_factory=dict)
-    """What it tells of each run, by id; one that is ordered begins as Running, and stays so until a test says otherwise."""
-    gone_on: set[str] = field(default_factory=set)
-    """The runs that were lost with an earlier container and went on."""
+    """What it reports of each run, by id. An ordered run begins as Running, and stays so until a test changes it."""
+    resumed_runs: set[str] = field(default_factory=set)
+    """Ids of the runs that were lost with an earlier container and were resumed."""
     outputs: bytes = b""
-    """What it keeps of a run that is over; empty: more than can be kept."""
+    """Outputs that it kept of a finished run, or empty if they exceed what can be kept."""
     order: Object = field(default_factory=dict)
-    """The environment that it was given last."""
+    """The last order of an environment that it received."""
     retired_at: float | None = None
     retirement_seconds: float = 30.0
-    """A retired agent takes work again by itself when nobody asks again."""
+    """Seconds after which a retired agent accepts work again unless it is retired anew."""
     boot: str = field(default_factory=lambda: f"boot-{next(_BOOTS)}")
 
     def __post_init__(self) -> None:
@@ -73,25 +73,25 @@ class FakeAgent:
     # what people do
 
     def work(self, what: str = "exec python train.py") -> bool:
-        """Somebody begins to work; False if the agent is retired."""
+        """Begin to work. Return False if the agent is retired."""
         if self.retired:
             return False
         self.busy, self.what, self.last_work = True, what, self.clock()
         return True
 
     def rest(self) -> None:
-        """The work ends."""
+        """End the work."""
         if self.busy:
             self.busy, self.last_work = False, self.clock()
 
     def edit(self, content: str) -> None:
-        """Somebody changes a file of the flow folder, if there is one; no content: changes it back."""
+        """Change a file of the flow folder, if there is a folder. Empty content reverts the change."""
         if self.volume.get("flow", "none") != "none" and not self.retired:
             self.last_work = self.clock()
             self.volume["edits"], self.volume["edited_at"] = content, self.clock()
 
     def finish_install(self, code: str = "", *, seconds: float = 3.0) -> None:
-        """The install that is running ends, with this code of the protocol if it fails."""
+        """End the running install, as failed if a code of the protocol is given."""
         if self.install["state"] != "Running":
             return
         self.last_work, self.what = self.clock(), "install"
@@ -104,26 +104,26 @@ class FakeAgent:
         self.changed()
 
     def finish_check(self) -> None:
-        """The check that is running ends."""
+        """End the running check."""
         if self.checking:
             self.checking = False
             self.changed()
 
     def change_run(self, **members: Any) -> None:
-        """What it tells from now on of the one run that goes on."""
+        """Change what it reports of the only running run."""
         (run,) = [run for run in self.runs.values() if run["state"] == "Running"]
         run.update(members, version=run["version"] + 1)
 
-    # what it is like
+    # state
 
     @property
     def edits(self) -> str:
-        """What the flow folder was changed to, empty: nothing was. It is the edits' revision too."""
+        """Content of the changed file, which is also the edits' revision. Empty if nothing was changed."""
         return str(self.volume.get("edits", ""))
 
     @property
     def restored(self) -> bool:
-        """Whether edits of an earlier pod came back."""
+        """Whether edits of an earlier pod were restored."""
         return bool(self.volume.get("restored", False))
 
     @property
@@ -142,23 +142,23 @@ class FakeAgent:
 
     @property
     def waiting(self) -> bool:
-        """Whether there are edits that nobody has saved, as far as it knows."""
+        """Whether it has edits that, as far as it knows, nobody has saved."""
         return bool(self.edits) and not self.let_go and self.edits not in (self.settled, self.volume.get("came"))
 
     def changed(self) -> None:
-        """There is news for a long poll."""
+        """Wake long polls."""
         self.version += 1
 
     def install_begins(self) -> None:
-        """An install runs from now on, whatever ran before."""
+        """Called when an install starts, whatever ran before."""
 
     def check_begins(self) -> None:
-        """A check runs from now on, whatever ran before."""
+        """Called when a check starts, whatever ran before."""
 
     # calls
 
     def reply(self, method: str, path: str, body: Any = None, *, run: str = "") -> Reply:
-        """The answer to a call whose token is good; `run`: the id in its query."""
+        """Answer a call whose token is valid. `run`: the id in its query."""
         status, document = self._of_runs(method, path, body, run) if path.startswith("/v1/runs") else self._reply(method, path, body)
         return status, {"podUID": self.uid, **document}
 
@@ -201,8 +201,8 @@ class FakeAgent:
         run = self.runs.get(name)
         if run is None:
             return 404, {"code": "NoRun", "message": "no such run"}
-        if method == "PUT" and body.get("again") and run["state"] == "Lost" and name not in self.gone_on:
-            self.gone_on.add(name)
+        if method == "PUT" and body.get("again") and run["state"] == "Lost" and name not in self.resumed_runs:
+            self.resumed_runs.add(name)
             run.update(state="Running", version=run["version"] + 1)
         if path.endswith("/outputs"):
             if not self.outputs:
@@ -288,7 +288,7 @@ class FakeAgent:
             self.changed()
         tried = self.install["packagesRevision"] == packages and not (order.get("retry") and self.install["state"] == "Failed")
         if packages == self.volume.get("packages"):
-            if self.install["packagesRevision"] != packages:  # another one is stopped, and the earlier success told of again
+            if self.install["packagesRevision"] != packages:  # the other install is stopped, and the earlier success is reported again
                 self.install = _install("Succeeded", packages, tool=self.install["tool"])
                 self.changed()
         elif not tried:

@@ -1,4 +1,4 @@
-"""An order of tests for conftest.py: where files are run side by side, those that take longest begin."""
+"""An order of tests for conftest.py: where files run in parallel, the slowest begin."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -7,6 +7,6 @@ import pytest
 
 
 def sort(items: list[pytest.Item], folder: Path, longest: Collection[str]) -> None:
-    """Move the tests of these files of a folder before its others; those of other folders stay where they are."""
+    """Move the tests of these files of a folder before the folder's others. Tests of other folders keep their places."""
     mine = iter(sorted((item for item in items if item.path.parent == folder), key=lambda item: item.path.name not in longest))
     items[:] = [next(mine) if item.path.parent == folder else item for item in items]

@@ -1,7 +1,7 @@
-"""The examples' model server for tests: it keeps the calls, calls tools, and fails on demand.
+"""The examples' model server for tests: it records calls, calls tools, and fails on demand.
 
-The last message's words decide: `busy` 429 with Retry-After at first, `exhausted` 429 for an hour, `broken` 500, `slow` an answer only when
-`slow` is set, `tool` a tool call.
+Words in the last message decide: `busy` gives 429 with Retry-After at first, `exhausted` 429 for an hour, `broken` 500, `slow` an answer
+only once `slow` is set, `tool` a tool call.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ nodes:
   api: chat
 """
 FLOW = {"flow.dag.yaml": DAG, "ask.jinja2": "user:\n{{question}}\n"}
-"""A flow that asks the server by a connection."""
+"""A flow that calls the server through a connection."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class ModelServer(model_server.ModelServer):
         if call.authorization not in self.keys or call.path.endswith("/embeddings"):
             return super().answer(call)
         asked = model_server.asked(call)
-        same = sum(other.body == call.body for other in self.calls)  # with this one
+        same = sum(other.body == call.body for other in self.calls)  # including this one
         if "exhausted" in asked or ("busy" in asked and same < 3):
             seconds = "3600" if "exhausted" in asked else "1"
             return 429, model_server.error("Rate limit reached", "rate_limit_exceeded"), {"Retry-After": seconds}
@@ -61,7 +61,7 @@ def tool_call(function: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def serving(*keys: str, host: str = "127.0.0.1") -> Iterator[ModelServer]:
-    """A running server that accepts these keys."""
+    """Run a server that accepts these keys."""
     model = ModelServer(keys=set(keys))
     with background_server.serving(model_server.listen(model, host, 0)):
         try:

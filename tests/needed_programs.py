@@ -1,4 +1,4 @@
-"""A hook for conftest.py: the programs of tools/localcluster/debian.py are there before a part of the tests starts."""
+"""A hook for conftest.py: before a part of the tests starts, it checks for the programs of tools/localcluster/debian.py."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ _PARTS = {"agent", "e2e", "apiserver"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One sentence, before anything runs, where a program is missing that a part of the tests starts."""
+    """Exit with one sentence, before anything runs, if a program that a part of the tests starts is missing."""
     root = Path(__file__).parent
     parts = {item.path.relative_to(root).parts[0] for item in items if item.path.is_relative_to(root)}
     for part in sorted(parts & _PARTS):

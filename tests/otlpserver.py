@@ -1,4 +1,4 @@
-"""A recording OTLP/HTTP server for tests: the spans that it was sent, with their resource, and the requests as they came.
+"""A recording OTLP/HTTP server for tests: the spans that it received, with their resource, and the raw requests.
 
 It reads the few fields of opentelemetry-proto's trace messages that tests look at, from protobuf's wire format.
 """
@@ -17,7 +17,7 @@ import background_server
 
 @dataclass
 class Span:
-    """A span as tests look at it."""
+    """The parts of a span that tests look at."""
 
     name: str
     resource: dict[str, Any]
@@ -25,7 +25,7 @@ class Span:
     events: dict[str, dict[str, Any]]
     """Attributes by the event's name."""
     status: str
-    """The status' description."""
+    """The description in the status."""
     trace: bytes
     parent: bytes
 
@@ -36,13 +36,13 @@ class Request:
 
     path: str
     headers: dict[str, str]
-    """By lower-case name."""
+    """Headers by lower-case name."""
     body: bytes
 
 
 @dataclass
 class OtlpServer:
-    """A server at `url` that answers with `status`, after `held` is set."""
+    """A server at `url` that answers with `status` once `held` is set."""
 
     url: str = ""
     status: int = 200
@@ -58,7 +58,7 @@ class OtlpServer:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Each field's number and value: an int of a varint or fixed64, else bytes."""
+    """Yield each field's number and value: an int for a varint, fixed32 or fixed64, otherwise bytes."""
     at = 0
 
     def varint() -> int:
@@ -91,7 +91,7 @@ def text(message: bytes, number: int) -> str:
 
 
 def attributes(message: bytes, number: int) -> dict[str, Any]:
-    """A list of KeyValue."""
+    """Read a list of KeyValue."""
     found: dict[str, Any] = {}
     for pair in only(message, number):
         kind, value = next(fields(next(only(pair, 2), b"")), (1, b""))
@@ -100,7 +100,7 @@ def attributes(message: bytes, number: int) -> dict[str, Any]:
 
 
 def spans_of(request: bytes) -> Iterator[Span]:
-    """The spans of an ExportTraceServiceRequest."""
+    """Yield the spans of an ExportTraceServiceRequest."""
     for group in only(request, 1):
         resource = attributes(next(only(group, 1), b""), 1)
         for scope in only(group, 2):
@@ -113,7 +113,7 @@ def spans_of(request: bytes) -> Iterator[Span]:
 
 @contextlib.contextmanager
 def serving(host: str = "127.0.0.1") -> Iterator[OtlpServer]:
-    """A running server."""
+    """Run a server."""
     otlp = OtlpServer()
     otlp.held.set()
 

@@ -1,5 +1,5 @@
-"""Runs in a base's Python for test_check.py: forks a process for every check and for every run by prompt flow itself, so that its imports,
-which take seconds, are done once. Lines of JSON come in and go out."""
+"""Server for test_check.py, run by a base's Python. Forks a process for each check and for each run by prompt flow itself, so that the
+imports, which take seconds, are done once. Reads and writes lines of JSON."""
 
 import contextlib
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 SECONDS = 60
 TRIES = 4
-"""Prompt flow reads the entry of a flex flow by way of multiprocessing's Manager. In a process that was forked itself, on a busy machine,
-the Manager hangs now and then in OpenSSL's HMAC, before it has looked at the flow: then another process is asked."""
+"""Processes tried for one order. Prompt flow reads the entry of a flex flow through multiprocessing's Manager. In a forked process on a
+busy machine, the Manager sometimes hangs in OpenSSL's HMAC before it looks at the flow."""
 
 
 def check(order: dict[str, Any]) -> dict[str, Any]:
-    """What both parts of the agent's check find."""
+    """Return what both parts of the agent's check find."""
     from flowsession_agent.check import imports, static
 
     folder, file, scratch = order["folder"], order["file"], order["scratch"]
@@ -39,7 +39,7 @@ def check(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(order: dict[str, Any]) -> dict[str, Any]:
-    """Whether prompt flow runs the flow, as `flow test` does; with `load` only whether its executor takes it."""
+    """Return whether prompt flow runs the flow as `flow test` does, or with `load` whether its executor loads it, and the error."""
     os.chdir(order["folder"])
     try:
         if order["file"].endswith(".prompty"):
@@ -61,7 +61,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_services() -> None:
-    """Prompties run up to the request to the model, which is answered here; the connections are those of the tests."""
+    """Answer a prompty's request to the model here, and give prompt flow the tests' connections."""
     from promptflow.core import _flow, _prompty_utils
 
     types = {"aoai": "AzureOpenAI", "serp": "Serp", "own": "Custom"}
@@ -75,7 +75,7 @@ def without_services() -> None:
 
 
 def outputs(order: dict[str, Any]) -> dict[str, Any]:
-    """What `pf flow test` prints of the flow's outputs, and what `flow test` has for it."""
+    """Return the outputs as `pf flow test` prints them, and as `flow test` does."""
     from promptflow.client import PFClient
 
     from flowsession_agent.session import run_flow
@@ -115,7 +115,7 @@ def load(order: dict[str, Any]) -> None:
 
 
 def fork(order: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a process of its own."""
+    """Return the answer of a new process. Tries TRIES processes."""
     for _ in range(TRIES):
         answered = once(order)
         if answered is not None:
@@ -124,7 +124,7 @@ def fork(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def once(order: dict[str, Any]) -> dict[str, Any] | None:
-    """The answer; None where the process hung or was killed."""
+    """Return the answer, or None if the process hung or was killed."""
     answer = f"{order['scratch']}/answer.json"
     Path(answer).unlink(missing_ok=True)
     child = os.fork()

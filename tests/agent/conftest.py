@@ -15,7 +15,7 @@ from .editing import PUSHED
 from .support import Agent, Operator
 
 _LONGEST = ("test_runs.py", "test_run_oracle.py", "test_traces.py", "test_model_calls.py", "test_install.py", "test_guest_runs.py")
-"""Files that take minutes."""
+"""Test files that take minutes."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Let ^C reach what the tests start, as in a terminal: what a shell starts in the background ignores it, and so do its children."""
+    """Let ^C reach what the tests start, as in a terminal. A shell makes background processes, and so their children, ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -60,13 +60,13 @@ def start(tmp_path: Path, operator: Operator) -> Iterator[StartAgent]:
 
 @pytest.fixture
 def agent(start: StartAgent, python: str) -> Agent:
-    """An agent of the oldest and of the newest Python."""
+    """An agent run by the oldest and by the newest Python."""
     return start(python=python)
 
 
 @pytest.fixture
 def session(agent: Agent) -> Agent:
-    """A session into which PUSHED was pushed."""
+    """A session to which PUSHED was pushed."""
     assert agent.put("p1", "f1", files=PUSHED)[0] == 200
     return agent
 

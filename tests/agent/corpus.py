@@ -1,6 +1,6 @@
-"""Requirements as prompt flow's folders have them, made up from the packages that they use, and what is checked of each in the image.
+"""Generate requirements like those of public flow folders, from the packages that these use, and check each set on the image.
 
-`python -m agent.corpus` (`make test-corpus`) plans, installs and imports all of them, and prints what came of it.
+`python -m agent.corpus` (`make test-corpus`) plans, installs and imports all sets, and prints the results.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ RUNTIME = CHECKOUT / "images" / "runtime"
 SEED, COUNT = 2027, 120
 REFUSALS = ("ConflictingRequirements", "NoMatchingDistribution", "BuildFailed", "Broken")
 
-# A package is written in one of these ways, the first one most often, as in the folders of public repositories.
+# The ways in which a package is written, the most frequent one first, as in the folders of public repositories.
 PACKAGES: dict[str, tuple[tuple[str, ...], ...]] = {
     "prompt flow": (
         ("promptflow",),
@@ -132,7 +132,7 @@ OFTEN = ("models", "azure", "azure", "data", "texts", "web", "shared folders", "
 
 
 def requirements(count: int = COUNT, seed: int = SEED) -> list[str]:
-    """Files of two to eight lines, no two alike; the same ones for a seed."""
+    """Return `count` distinct files of two to eight lines, always the same ones for a seed."""
     chance = random.Random(seed)
     found: dict[str, None] = {}
     while len(found) < count:
@@ -145,18 +145,18 @@ def requirements(count: int = COUNT, seed: int = SEED) -> list[str]:
 
 
 def image() -> str:
-    """The Python of a venv with what images/runtime installs."""
+    """Return the Python of a venv with the packages that images/runtime installs."""
     files = [RUNTIME / "requirements.txt", RUNTIME / "constraints.txt"]
     lines = [line for file in files for line in file.read_text().splitlines() if line and not line.startswith("#")]
     python = support.base("image", *lines)
     compiled = Path(python).parents[1] / "compiled"
-    if not compiled.exists():  # as the image's are; its first import would be most of a set's time
+    if not compiled.exists():  # as in the image: otherwise the first import would take most of a set's time
         subprocess.run([python, "-m", "compileall", "-qq", str(compiled.parent / "lib")], check=False)
         compiled.touch()
     return python
 
 
-# Runs in the session's Python. Finds every module that the image's distributions have, without importing it, as `import` would.
+# Runs in the session's Python. Finds every module of the image's distributions as `import` would, without importing it.
 FIND = r"""
 import importlib.metadata, importlib.util, json, os, pkgutil, re, sys
 from importlib.machinery import all_suffixes
@@ -214,7 +214,7 @@ for module in modules:
     result[module] = found[0] if found else None
 json.dump(result, sys.stdout)
 """
-# Imports what it is told, each in the same process; a module that ends it leaves the rest unsaid.
+# Imports the given modules, all in one process. If a module ends the process, nothing is printed.
 IMPORT = r"""
 import importlib, io, json, os, sys, contextlib, warnings
 warnings.simplefilter("ignore")
@@ -234,7 +234,7 @@ ALWAYS = ("promptflow.client", "promptflow.tools", "promptflow.executor", "azure
 
 @dataclass
 class Verdict:
-    """What came of one set: how the install ended, what of the image is not found any more, and what does not import any more."""
+    """The result of one set: how the install ended, and which modules of the image can no longer be found or imported."""
 
     text: str
     state: str
@@ -250,12 +250,12 @@ class Verdict:
 
     @property
     def well(self) -> bool:
-        """Whether it is installed with all of the image in place, or refused for what it asks."""
+        """Return whether it was installed and left all of the image working, or was refused for a reason in the requirements."""
         return self.code in REFUSALS if self.state != "Succeeded" else not self.lost and not self.broken
 
 
 class Corpus:
-    """One agent on the image, to which all sets are given one after the other."""
+    """An agent on the image that installs all sets, one after another."""
 
     def __init__(self, agent: Agent, python: str) -> None:
         self._agent = agent
@@ -287,7 +287,7 @@ class Corpus:
         return verdict
 
     def _fails_before(self, modules: dict[str, str]) -> set[str]:
-        """Those of the modules that the image alone can't import either."""
+        """Return the modules that the image alone fails to import, of these and of earlier calls."""
         new = sorted(set(modules) - self._tried_before)
         if new:
             self._broken_before |= self._failing(self._python, new)
@@ -322,7 +322,7 @@ def opened(folder: Path, python: str) -> Iterator[Corpus]:
 
 
 def main() -> int:
-    """All sets, one line each."""
+    """Check all sets, or the given range, and print a line for each. Return 1 if any is bad."""
     texts = requirements()
     first, last = (int(word) for word in (sys.argv[1:] or ["0", str(len(texts))]))
     verdicts: list[Verdict] = []

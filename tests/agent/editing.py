@@ -1,4 +1,4 @@
-"""A flow folder and edits of it, for the tests of edits."""
+"""A flow folder and edits to it, for the tests of edits."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ EVERYTHING = ["a.py", "lib/b.py", "link", "new/ünï.bin", "old.txt (deleted)", 
 
 
 def listing(agent: Agent) -> dict[str, Any]:
-    """Every file of the flow folder with its kind, exec bit and content."""
+    """Return every file of the flow folder with its exec bit and content, and every link with its target."""
     found: dict[str, Any] = {}
     for path in flow(agent).rglob("*"):
         if path.is_symlink():

@@ -1,4 +1,4 @@
-"""A package index for tests: small wheels made on the spot, faults on demand, and a record of what was asked."""
+"""A package index for tests: generates small wheels, injects faults on demand, and records requests."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ from .support import SOURCES, eventually
 
 
 def wheel(name: str, version: str = "1.0", *, requires: tuple[str, ...] = (), size: int = 0, content: str = "") -> bytes:
-    """A wheel with one module; `size` bytes that don't compress make it large."""
+    """Return a wheel with one module. `size` is that of an incompressible file added to it, in bytes."""
     info = f"{name}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
     buffer = io.BytesIO()
@@ -39,24 +39,24 @@ def wheel(name: str, version: str = "1.0", *, requires: tuple[str, ...] = (), si
 
 @dataclass
 class FakeIndex:
-    """An index at `url`; whatever is set here shows in the next answer."""
+    """An index at `url`. A change to a field shows in the next response."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
-    """Content by file name; the project is the name's first part."""
+    """Content by file name, whose first part is the project."""
     lies: dict[str, bytes] = field(default_factory=dict)
-    """What is really sent instead."""
+    """Content sent in place of that in `files`, by file name."""
     cut: dict[str, int] = field(default_factory=dict)
-    """After how many bytes the connection is closed."""
+    """Bytes after which the connection is closed, by file name."""
     held: threading.Event = field(default_factory=threading.Event)
-    """Cleared: files stop after their first half until it is set."""
+    """While cleared, a file's response pauses after its first half."""
     as_json: bool = True
     page_headers: dict[str, str] = field(default_factory=dict)
     file_fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def add(self, name: str, version: str = "1.0", **arguments: Any) -> str:
-        """A new wheel; returns its file name."""
+        """Add a wheel, and return its file name."""
         filename = f"{name}-{version}-py3-none-any.whl"
         self.files[filename] = wheel(name, version, **arguments)
         return filename
@@ -65,7 +65,7 @@ class FakeIndex:
         return hashlib.sha256(self.files[filename]).hexdigest()
 
     def fetched(self, filename: str) -> int:
-        """How often the whole file was asked for."""
+        """Return how often the whole file was requested."""
         return self.asked.count(f"GET /files/{filename}")
 
     def page(self, project: str) -> tuple[bytes, str]:
@@ -139,12 +139,12 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
-        return  # clients that go away are part of the tests
+        return  # some tests disconnect on purpose
 
 
 @contextlib.contextmanager
 def fake_index() -> Iterator[FakeIndex]:
-    """A running index."""
+    """Serve an index while the block runs."""
     index = FakeIndex()
     index.held.set()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"index": index}))
@@ -157,7 +157,7 @@ def fake_index() -> Iterator[FakeIndex]:
 
 
 class RunningCache:
-    """The package cache as a process of its own."""
+    """The package cache, in its own process."""
 
     def __init__(self, folder: Path, *indexes: str, limit: int = 1 << 30, prefix: tuple[str, ...] = ()) -> None:
         self.folder = folder
@@ -173,11 +173,11 @@ class RunningCache:
         eventually("the cache answers", self._answers)
 
     def of(self, index: str) -> str:
-        """Where it has the index."""
+        """Return the URL at which the cache serves the index."""
         return cached(self.url, index)
 
     def kept(self) -> set[str]:
-        """The hashes of the files that it holds, their metadata left out."""
+        """Return the hashes of the cached files, without their metadata files."""
         return {path.name for path in (self.folder / "files").iterdir() if "." not in path.name}
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Private feeds for tests: a real pypiserver that asks for a password, with and without TLS, a fake Entra, and the hunt for a token."""
+"""Private feeds for tests: a real pypiserver that needs a password, with or without TLS, a fake Entra, and a search for leaked tokens."""
 
 import base64
 import contextlib
@@ -34,7 +34,7 @@ USERS = ("flowsession", "alice")
 
 
 def wheel(folder: Path, name: str, version: str = "1.0", *, requires: Sequence[str] = (), value: str = "") -> Path:
-    """A wheel with one module of its name, whose VALUE is `value`."""
+    """Write a wheel with one module of the same name, whose VALUE is `value`. Return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     metadata = [
@@ -61,7 +61,7 @@ def sha256(path: Path) -> str:
 
 
 class Authority:
-    """A private CA, and a certificate of its for `host`, an address."""
+    """A private CA, and a certificate that it issued for `host`, an IP address."""
 
     def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
         key, self._certificate = _certificate(f"Tests' own CA {secrets.token_hex(4)}", None, None)
@@ -99,7 +99,7 @@ def _certificate(
 
 
 class Front:
-    """What stands before a server: TLS where it is asked for, a record of all that came in, and a listener that can be held back."""
+    """A proxy before a server: terminates TLS if given a context, records all requests, and holds connections while `open` is cleared."""
 
     def __init__(self, backend: int, context: ssl.SSLContext | None, host: str) -> None:
         self._backend = backend
@@ -113,13 +113,13 @@ class Front:
 
     @property
     def logins(self) -> set[str]:
-        """`user:password` of every Basic login that came in."""
+        """Return `user:password` of every Basic login received."""
         found = re.findall(rb"(?im)^authorization: basic (\S+)\r$", bytes(self._received))
         return {base64.b64decode(one).decode() for one in found}
 
     @property
     def requests(self) -> list[str]:
-        """The request lines."""
+        """Return the method and target of every request received."""
         return [line.decode() for line in re.findall(rb"(?m)^((?:GET|HEAD|POST) \S+) HTTP/1\.[01]\r$", bytes(self._received))]
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ def _pump(source: socket.socket, target: socket.socket, record: bytearray | None
 
 
 class Tunnel:
-    """A proxy that knows CONNECT, and remembers the request lines."""
+    """A proxy that supports CONNECT, and records the request lines."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -191,7 +191,7 @@ class Tunnel:
 
 
 class Index:
-    """A pypiserver with the packages of a folder, for whoever has the password."""
+    """A pypiserver that serves the packages of a folder, and requires the password."""
 
     def __init__(self, folder: Path, token: str, *, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.packages = folder / "packages"
@@ -239,12 +239,12 @@ Answer = Callable[[str, dict[str, str]], tuple[int, dict[str, str], bytes]]
 
 
 class Server:
-    """An HTTP server that answers as a function says, and remembers what it was asked."""
+    """An HTTP server that responds with what a function returns, and records requests."""
 
     def __init__(self, answer: Answer) -> None:
         asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.asked = asked
-        """Method, path, headers and body of every request."""
+        """The method, path, headers and body of every request."""
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -267,7 +267,7 @@ class Server:
                 self.do_GET()
 
             def log_message(self, *_: Any) -> None:
-                """Nothing."""
+                """Print nothing."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.place = f"127.0.0.1:{self._server.server_address[1]}"
@@ -279,7 +279,7 @@ class Server:
 
 
 class Entra(Server):
-    """A token endpoint: gives `token` for the right assertion, else says no as Entra does."""
+    """A token endpoint: returns `token`, or if `error` is set, refuses with it as Entra does. `raw` replaces the response's body."""
 
     def __init__(self, token: str) -> None:
         self.token, self.error, self.raw = token, "", b""
@@ -287,7 +287,7 @@ class Entra(Server):
 
     @property
     def forms(self) -> list[tuple[str, dict[str, str]]]:
-        """Path and form of every request."""
+        """Return the path and form of every request."""
         return [(path, {name: values[0] for name, values in parse_qs(body.decode()).items()}) for _, path, _, body in self.asked]
 
     def _answer(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
@@ -307,8 +307,8 @@ def closing(*servers: Any) -> Iterator[None]:
             server.close()
 
 
-def where_is(secret: str, agent: Agent) -> list[str]:
-    """Every place of this moment that holds `secret`: files of the session and of its processes, command lines and environments."""
+def places_with(secret: str, agent: Agent) -> list[str]:
+    """Return every place where `secret` is now: files of the session, its log, and command lines and environments of its processes."""
     wanted = [secret.encode(), base64.b64encode(secret.encode()), base64.b64encode(f"flowsession:{secret}".encode())]
     found = []
     for path in [*agent.home.rglob("*"), agent.log]:

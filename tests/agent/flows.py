@@ -1,4 +1,4 @@
-"""Flows for the tests of the check: those that prompt flow runs, as its own examples have them, and those that it doesn't, one fault each."""
+"""Flows for the tests of the check: valid ones, modeled on prompt flow's own examples, and invalid ones with one fault each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,19 +35,19 @@ def prompty(
     inputs: str = "{text: {type: string, default: hi}}",
     template: str = "system:\nHelp.\n\nuser:\n{{text}}\n",
 ) -> dict[str, str]:
-    """A prompty of parts."""
+    """Return a flow folder with a prompty composed of these parts."""
     model = model or f"model:\n  api: chat\n  configuration: {configuration}\n{parameters}"
     return {"chat.prompty": f"---\nname: Chat\n{model}inputs: {inputs}\n---\n{template}"}
 
 
 def flex(text: str, flow: str = "entry: entry:main\n") -> dict[str, str]:
-    """A flex flow of one file."""
+    """Return a flow folder with a flex flow of one file."""
     return {"flow.flex.yaml": flow, "entry.py": text}
 
 
 @dataclass(frozen=True)
 class Good:
-    """A flow that prompt flow runs with its defaults; `load` where only a service could run it."""
+    """A flow that prompt flow runs with `inputs` and its defaults. With `load`, it is only loaded, since running it needs a service."""
 
     name: str
     files: Mapping[str, str]
@@ -58,8 +58,8 @@ class Good:
 
 @dataclass(frozen=True)
 class Bad:
-    """A flow that doesn't run: the code of its problem, where it is, and words of the message. `early`: known by reading alone.
-    `runs`: prompt flow starts it all the same, and it fails where the fault is reached, or by what can't be tried here."""
+    """A flow that doesn't run: the code of its problem, its place, words of its message. `early`: reading the flow is enough to find it.
+    `load`: loading the flow with prompt flow is enough to make it fail."""
 
     name: str
     files: Mapping[str, str]
@@ -74,7 +74,7 @@ class Bad:
 
 
 def files(dag: str = DAG, **others: str) -> dict[str, str]:
-    """A flow folder; `shout_py` is shout.py."""
+    """Return a flow folder. `shout_py` stands for shout.py, `__` for `/`."""
     return {"flow.dag.yaml": dedent(dag)} | {
         name.replace("__", "/")[::-1].replace("_", ".", 1)[::-1]: dedent(text) for name, text in others.items()
     }
@@ -85,7 +85,7 @@ def with_tool(text: str, dag: str = DAG, **others: str) -> dict[str, str]:
 
 
 def dag(*, inputs: str = "text: {type: string, default: hello}", outputs: str = "", nodes: str = "", rest: str = "") -> str:
-    """A flow file of parts."""
+    """Return a flow file composed of these parts."""
     indented = "\n".join(f"  {line}" for line in inputs.splitlines())
     shown = "\n".join(f"  {line}" for line in (outputs or 'answer: {type: string, reference: "${shout.output}"}').splitlines())
     return f"inputs:\n{indented}\noutputs:\n{shown}\nnodes:\n{dedent(nodes)}{dedent(rest)}"

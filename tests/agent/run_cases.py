@@ -1,4 +1,4 @@
-"""Flows, data and run.yml for the comparison of FlowRuns with `pf run create`: one case for each thing that run.yml or a flow may say."""
+"""Cases for the comparison of FlowRuns with `pf run create`: flow, data and run.yml, one case for each feature of run.yml or of a flow."""
 
 import json
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import modelserver
 
 @dataclass(frozen=True)
 class Case:
-    """A flow folder with its run.yml; `earlier` is the case whose run the file's `run: EARLIER` means."""
+    """A flow folder with its run.yml. `earlier` names the case whose run `run: EARLIER` in run.yml refers to."""
 
     files: dict[str, str]
     run: str
     earlier: str = ""
     failed: tuple[int, ...] = ()
-    """The lines that are meant to fail."""
+    """The numbers of the lines that must fail."""
     words: str = ""
-    """What the run says where prompt flow says less."""
+    """Words of the run's message, if it says more than prompt flow's."""
 
 
 def python(name: str, inputs: str = 'text: "${inputs.text}"', more: str = "") -> str:

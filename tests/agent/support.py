@@ -1,4 +1,4 @@
-"""Real agents for tests: a process of a chosen Python, an operator's key, HTTP calls, and conditions with a deadline."""
+"""Real agents for tests: run them with a chosen Python, call them with an operator's key, and wait for conditions with a deadline."""
 
 import base64
 import contextlib
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def eventually(what: str, look: Callable[[], T], *, seconds: float = 90) -> T:
-    """The first true value of `look`; fails naming `what` after `seconds`."""
+    """Return the first true value of `look`. Fails with `what` in the message after `seconds`."""
     began = time.monotonic()
     while True:
         found = look()
@@ -51,7 +51,7 @@ def base64url(data: bytes) -> str:
 
 
 class Operator:
-    """Who may call: a key pair, and tokens signed with it."""
+    """An operator that may call agents: a key pair, and tokens signed with it."""
 
     def __init__(self, kid: str = "key-1") -> None:
         self.kid = kid
@@ -75,7 +75,7 @@ class Operator:
 
 
 class Agent:
-    """A running agent; `pid` is its own in this PID namespace."""
+    """A running agent. `pid` is its PID in the tests' PID namespace."""
 
     def __init__(self, process: subprocess.Popen[bytes], *, operator: Operator, port: int, home: Path, log: Path) -> None:
         self.process = process
@@ -97,7 +97,7 @@ class Agent:
         return self.call("GET", "/v1/state")[1]
 
     def settled(self) -> dict[str, Any]:
-        """The state once the flow was checked: of itself it changes no more."""
+        """Wait until the flow is checked, and return the state. From then on it changes only on request."""
 
         def found() -> dict[str, Any] | None:
             state = self.state()
@@ -121,7 +121,7 @@ class Agent:
         flow: str = "",
         **installer: Any,
     ) -> dict[str, Any]:
-        """Order an install and wait for its end by long polls; returns the state's `install`."""
+        """Order an install, wait for its end with long polls, and return the state's `install`."""
         status, state = self.put(
             packages, flow, files=files, requirements={"text": text, "path": path}, installer=machine_settings(installer)
         )
@@ -135,13 +135,13 @@ class Agent:
         return install
 
     def flow(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """The command `flow`, as a person in the pod runs it."""
+        """Run the command `flow` as a person in the pod does."""
         command, environment = self.command(*arguments)
         return subprocess.run(command, env=environment, input=stdin, capture_output=True, text=True, timeout=120, check=False)
 
     @contextlib.contextmanager
     def flowing(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """The command `flow` while it runs, with pipes for its streams; killed when the block ends."""
+        """Start the command `flow` with pipes for its streams. Kills it when the block ends."""
         command, environment = self.command(*arguments)
         pipe = subprocess.PIPE
         with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
@@ -151,16 +151,16 @@ class Agent:
                 process.kill()
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """The command `flow` as it is started, and its environment."""
+        """Return the command line of `flow`, and its environment."""
         return [sys.executable, "-IS", "-c", FLOW, *arguments], {"PATH": os.environ["PATH"], "FLOWSESSION_HOME": str(self.home)}
 
     def execute(self, *command: str) -> subprocess.Popen[bytes]:
-        """Run a command as `kubectl exec` does: in the agent's namespaces, without a parent there."""
+        """Start a command as `kubectl exec` does: in the agent's namespaces, with a parent outside them."""
         return subprocess.Popen(["nsenter", "--target", str(self.pid), "--pid", "--mount", *command])
 
     @contextlib.contextmanager
     def executing(self, *command: str) -> Iterator[None]:
-        """A command executed into the pod that lives as long as the block."""
+        """Execute a command in the pod, and kill it when the block ends."""
         process = self.execute(*command)
         line = " ".join(command)
         try:
@@ -178,7 +178,7 @@ class Agent:
         self.process.wait()
 
     def crash(self) -> None:
-        """End at once with all that it started, as a container does that is killed."""
+        """Kill the agent and all that it started, as when a container is killed."""
         family = list(descendants(self.process.pid))
         self.close()
         for pid in family:
@@ -235,14 +235,14 @@ IN_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def start_as_pid1(folder: Path, *, prefix: Sequence[str] = IN_NAMESPACE, **arguments: Any) -> Agent:
-    """An agent that is PID 1 of a namespace, as in a pod."""
+    """Start an agent as PID 1 of a namespace, as in a pod."""
     agent = start(folder, prefix=prefix, **arguments)
     agent.pid = int(Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children").read_text().split()[0])
     return agent
 
 
 def pythons() -> list[str]:
-    """The oldest Python that the agent promises to run on and the newest here, where a version manager has them; else this one."""
+    """Return the oldest supported Python and the newest that pyenv has installed, or this Python if it has none."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = {
         tuple(map(int, path.name.split("."))): str(path / "bin" / "python3")
@@ -254,7 +254,7 @@ def pythons() -> list[str]:
 
 
 def machine_settings(installer: Mapping[str, Any]) -> dict[str, Any]:
-    """The installer's settings with this machine's own CA bundle and index, as its pip is configured."""
+    """Return the installer's settings, with the CA bundle and index that this machine's pip is configured with as defaults."""
     settings: dict[str, Any] = {}
     bundle = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
     if bundle:
@@ -265,7 +265,7 @@ def machine_settings(installer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def base(name: str, *packages: str) -> str:
-    """The Python of a venv with pip, uv and `packages`: stands for an image. Kept outside the checkout between runs."""
+    """Return the Python of a venv with pip, uv and `packages`, in place of an image. The venv is kept outside the checkout between runs."""
     from uv import find_uv_bin
 
     key = hashlib.sha256(json.dumps([sys.version, sys.base_prefix, *packages]).encode()).hexdigest()[:12]
@@ -274,7 +274,7 @@ def base(name: str, *packages: str) -> str:
     python = folder / "bin" / "python"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be creating it
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
@@ -287,7 +287,7 @@ def base(name: str, *packages: str) -> str:
 
 @contextlib.contextmanager
 def hanging_index() -> Iterator[str]:
-    """The URL of a package index that takes connections and never answers."""
+    """Yield the URL of a package index that accepts connections and never responds."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -296,7 +296,7 @@ def hanging_index() -> Iterator[str]:
 
 @contextlib.contextmanager
 def folder_of(uid: int) -> Iterator[Path]:
-    """A folder that `uid` owns and can reach; pytest's own are root's."""
+    """Create a folder that `uid` owns and can reach, since pytest's belong to root."""
     with tempfile.TemporaryDirectory(prefix="fs-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -305,7 +305,7 @@ def folder_of(uid: int) -> Iterator[Path]:
 
 
 def as_file(folder: Path, python: str) -> tuple[str, ...]:
-    """The command that runs `agent.pyz`, built into `folder`, with `python`: what an image without the agent does."""
+    """Build `agent.pyz` in `folder`, and return the command that runs it with `python`, as in an image without the agent."""
     from flowsession_agent.build import build
 
     archive = folder / "agent.pyz"
@@ -315,7 +315,7 @@ def as_file(folder: Path, python: str) -> tuple[str, ...]:
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """The living processes below `pid` with their command lines."""
+    """Return the living descendants of `pid` with their command lines."""
     parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

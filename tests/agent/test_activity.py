@@ -1,4 +1,4 @@
-"""Idleness: an agent as PID 1 of a namespace, with commands executed into it as `kubectl exec` does."""
+"""Idleness, with an agent as PID 1 of a namespace and commands executed there as `kubectl exec` does."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def pod(tmp_path_factory: pytest.TempPathFactory, operator: Operator) -> Iterato
 
 
 def kill(agent: Agent, pids: Iterable[int]) -> None:
-    """Kill what a test left behind, and wait until it is gone: what a process does at its end is its last work."""
+    """Kill what a test left behind, and wait until it is gone. A process's end counts as its last work."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_what_a_client_left_is_ended_by_its_call_and_nothing_else_is(pod: Agent)
         return pod.execute(*pod.command("hang-up", call, "HUP")[0]).wait()
 
     def running() -> dict[str, int]:
-        """All below this test: what is executed is not the agent's descendant."""
+        """Return the descendants of this test, since an executed command is not a descendant of the agent."""
         return {line.rstrip(): pid for pid, line in support.descendants(os.getpid()).items()}
 
     called = pod.execute("setsid", "env", "FLOWSESSION_CALL=a1", "sh", "-c", "setsid sleep 601 & sleep 602 & wait")
@@ -131,7 +131,7 @@ def test_a_connection_to_a_server_of_the_session_is_work(pod: Agent) -> None:
 
 def test_retire_asks_the_processes_once_more(pod: Agent) -> None:
     becomes_idle(pod)
-    for _ in range(10):  # each finds a command that no sample has seen yet
+    for _ in range(10):  # each time, no sample has seen the command yet
         with pod.executing("sleep", "600"):
             status, answer = pod.call("POST", "/v1/retire", {"idleAtLeast": 0})
         assert (status, answer["code"], answer["activity"]["busy"]) == (409, "InUse", True)
@@ -151,7 +151,7 @@ def test_a_stopped_agent_does_not_take_its_absence_for_idleness(pod: Agent) -> N
     eventually("idle for 2 s", lambda: activity(pod)["idleSeconds"] > 2)
     os.kill(pod.pid, signal.SIGSTOP)
     try:
-        with pod.executing("sleep", "600"):  # work that comes and goes while nobody looks
+        with pod.executing("sleep", "600"):  # work that starts and ends unobserved
             time.sleep(AWAY_SECONDS + 1)
     finally:
         os.kill(pod.pid, signal.SIGCONT)
@@ -252,7 +252,7 @@ def test_keep_alive_and_retire_never_both_win(pod: Agent) -> None:
             assert state["retired"]
             assert pod.call("POST", "/v1/keepalive")[1]["code"] == "Retired"
             pod.call("DELETE", "/v1/retire")
-            if answers["kept"] == 200:  # then the keep-alive came first, and the retirement found 0.01 idle seconds after it
+            if answers["kept"] == 200:  # the keep-alive came first, and 0.01 idle seconds followed it
                 continue
             assert answers["kept"] == 409
         else:
@@ -270,12 +270,12 @@ def test_outside_a_namespace_other_peoples_processes_are_none_of_our_business(st
 
 
 def processor_ms(pid: int) -> float:
-    """What all threads of a process have had, in milliseconds."""
+    """Return the CPU time of all living threads of a process, in milliseconds."""
     return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e6
 
 
 def test_an_idle_session_costs_next_to_nothing(pod: Agent) -> None:
-    """Looked at every second, by the hundred on a node: it took 10 ms a second while the kernel was asked for all connections."""
+    """A node may run hundreds of sessions. Looking took 10 ms a second when it asked the kernel for all connections."""
     becomes_idle(pod)
     before, began = processor_ms(pod.pid), time.monotonic()
     time.sleep(6)

@@ -1,4 +1,4 @@
-"""Packages and flows that do their worst: the session says what happened, and goes on with what it had."""
+"""Packages and flows that do harm: the session reports what happened, and keeps what it had."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from . import support
 from .conftest import StartAgent
 from .support import Agent, eventually
 
-WITHOUT_ISOLATION = {"PIP_NO_BUILD_ISOLATION": "0"}  # builds with the image's setuptools, so that no index is asked
+WITHOUT_ISOLATION = {"PIP_NO_BUILD_ISOLATION": "0"}  # builds with the image's setuptools, so no index is needed
 PACKAGE = """
 import os, pathlib, shutil, signal, subprocess, sys, time
 if "bdist_wheel" in sys.argv or "install" in sys.argv or "dist_info" in sys.argv or "egg_info" in sys.argv:
@@ -30,7 +30,7 @@ def install(agent: Agent, deed: str, *, revision: str, **installer: Any) -> dict
 
 @pytest.fixture(scope="session")
 def builder_base() -> str:
-    """An image's Python that builds wheels without asking an index."""
+    """An image's Python that builds wheels without an index."""
     return support.base("builder", "wheel==0.45.1")
 
 
@@ -48,7 +48,7 @@ def peak_mib(agent: Agent) -> float:
 
 
 def small_disk(home: Path, mebibytes: int) -> tuple[str, ...]:
-    """The prefix of an agent whose session has a file system of its own."""
+    """Return the prefix that gives an agent's session its own file system of that size."""
     home.mkdir()
     return ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size={mebibytes}m tmpfs {home} && exec "$0" "$@"')
 
@@ -70,7 +70,7 @@ def test_an_install_that_forks_daemons(start: StartAgent, builder_base: str) -> 
 
 
 def test_daemons_that_hold_the_installer_s_output_are_ended_with_it(start: StartAgent, builder_base: str) -> None:
-    """pip reads a build's output to its end, which never comes."""
+    """pip reads a build's output to its end, which never comes while the daemons hold it open."""
     agent = start(python=builder_base, pid1=True)
     found = install(agent, DAEMONS.format(quiet=""), revision="p1", timeoutSeconds=8)
     assert (found["state"], found["code"]) == ("TimedOut", "Timeout"), found
@@ -167,7 +167,7 @@ def run(agent: Agent, deed: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("deed", ["os.kill(os.getppid(), 9)", "os.kill(1, 9)", "os.kill(1, 19)"])
 def test_a_flow_can_not_kill_the_agent(start: StartAgent, flow_base: str, deed: str) -> None:
-    """The kernel keeps signals without a handler from PID 1 of the namespace that they are sent in (pid_namespaces(7))."""
+    """Within its PID namespace, PID 1 receives only signals for which it has a handler (pid_namespaces(7))."""
     agent = start(python=flow_base, pid1=True)
     boot = agent.put("p1", "f1", files=FILES)[1]["bootID"]
     status, answer = run(agent, deed)
@@ -208,12 +208,12 @@ def test_a_flow_that_fills_the_disk(start: StartAgent, flow_base: str, tmp_path:
 
 
 def test_a_flow_that_fills_the_shared_memory(start: StartAgent, flow_base: str) -> None:
-    """Prompt flow's import makes a semaphore there."""
+    """Importing prompt flow creates a semaphore there."""
     prefix = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" "$@"')
     agent = start(python=flow_base, prefix=prefix)
     agent.put("p1", "f1", files=FILES)
     inside(agent, "dd", "if=/dev/zero", "of=/dev/shm/rest", "bs=4096")
-    status, answer = run(agent, "pass")  # the first, so in no process that has imported it before
+    status, answer = run(agent, "pass")  # the first test, so no spare process has imported prompt flow
     said = "No space is left in /dev/shm, so prompt flow can't start: delete what isn't needed there"
     assert (status, answer["message"].startswith(said)) == (422, True), answer
     inside(agent, "rm", "/dev/shm/rest")

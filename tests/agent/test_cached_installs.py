@@ -1,4 +1,4 @@
-"""Installing through the package cache, and past it when it isn't there or can't help."""
+"""Installs through the package cache, and without it when it is missing or can't help."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from .conftest import StartAgent
 from .fakeindex import FakeIndex, RunningCache, fake_index, wheel
 from .support import Agent, eventually
 
-# The index of the test alone: this machine's own settings would add others.
+# Only the test's index: this machine's settings would add others.
 ALONE = {"PIP_FIND_LINKS": "", "UV_FIND_LINKS": "", "PIP_RETRIES": "1", "UV_HTTP_RETRIES": "1"}
 LARGE = 1_000_000
 
@@ -42,7 +42,7 @@ def tool(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def session(start: StartAgent, plain_base: str, tmp_path: Path) -> Callable[[], Agent]:
-    """Starts sessions that know nothing of one another."""
+    """Starts sessions that share nothing."""
     numbers = iter(range(10))
 
     def begin() -> Agent:
@@ -89,7 +89,7 @@ def test_a_session_with_a_changed_copy_changes_nobody_s_but_its_own(
 ) -> None:
     first = session()
     install(first, index, cache)
-    for found in first.home.rglob("low.py"):  # the layer's and uv's own cache's, which are one file
+    for found in first.home.rglob("low.py"):  # the layer's and that of uv's cache, which are one file
         found.write_text("poison\n")
     second = session()
     install(second, index, cache)
@@ -120,7 +120,7 @@ def test_a_cache_that_dies_in_the_middle_is_done_without(
 def test_what_the_cache_refuses_is_for_the_installer_to_judge(
     session: Callable[[], Agent], index: FakeIndex, cache: RunningCache, tool: str
 ) -> None:
-    """A file that is not what its index says fails as it does without a cache."""
+    """A file whose hash is not the index's fails as it does without a cache."""
     index.lies["low-1.0-py3-none-any.whl"] = wheel("low", content="name = 'another'\n")
     found = install(session(), index, cache, tool=tool)
     assert index.sha256("low-1.0-py3-none-any.whl") not in cache.kept()

@@ -1,4 +1,4 @@
-"""The check of a flow: what prompt flow runs is valid, what is not is named with file, line, node and the way out; no work is disturbed."""
+"""The check of a flow: flows that prompt flow runs are valid. Problems name file, line, node and the way out. No work is disturbed."""
 
 import json
 import sqlite3
@@ -20,19 +20,19 @@ CONNECTIONS = {"aoai": "AzureOpenAI", "serp": "Serp", "own": "Custom"}
 
 @pytest.fixture(scope="module")
 def runtime_base() -> str:
-    """A base as the runtime image has it."""
+    """A base like the runtime image's."""
     return support.base("runtime", "promptflow==1.18.5", "promptflow-tools==1.6.1")
 
 
 def store(home: Path, connections: Mapping[str, str]) -> None:
-    """Prompt flow's local store, with these connections."""
+    """Create prompt flow's local store with these connections."""
     with sqlite3.connect(home / "pf.sqlite") as database:
         database.execute("CREATE TABLE connection (connectionName TEXT PRIMARY KEY, connectionType TEXT, configs TEXT, customConfigs TEXT)")
         database.executemany("INSERT INTO connection VALUES (?, ?, '{}', '{}')", list(connections.items()))
 
 
 class Server:
-    """checkserver.py in a base's Python."""
+    """checkserver.py, run by a base's Python."""
 
     def __init__(self, python: str, home: Path) -> None:
         (home / "pf.yaml").write_text("telemetry: {enabled: false}\ntrace: {destination: none}\n")
@@ -58,7 +58,7 @@ class Server:
         )
 
     def ask(self, what: str, flow: Good | Bad, folder: Path, **members: Any) -> dict[str, Any]:
-        """The answer to `check` or `run`."""
+        """Return the answer to `check`, `run` or `outputs`."""
         assert self._process.stdin and self._process.stdout
         order = {"what": what, "folder": str(folder), "file": flow.file, "scratch": str(self._scratch), "load": flow.load, **members}
         print(json.dumps(order), file=self._process.stdin, flush=True)
@@ -165,7 +165,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# -- by a real agent
+# -- with a real agent
 
 
 FILES = {name: text.encode() for name, text in flows.files(shout_py=flows.TOOL).items()}
@@ -179,7 +179,7 @@ def agent(start: StartAgent, runtime_base: str) -> Agent:
 
 
 def checked(agent: Agent, flow: str, *, over: bool = True) -> dict[str, Any]:
-    """The result for this revision of the flow folder, by long polls; with `over` False the first that says anything."""
+    """Wait with long polls for the check of this revision of the flow folder. Return it, or without `over` its first verdict."""
     state = agent.state()
     while True:
         check: dict[str, Any] = state["check"]

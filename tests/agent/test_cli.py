@@ -1,4 +1,4 @@
-"""The command `flow`, by a real agent and the real prompt flow."""
+"""The command `flow`, with a real agent and the real prompt flow."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Connections from mounted Secrets: flows, commands and scripts in the session call a model by them, and their values stay there."""
+"""Connections from mounted Secrets: flows, commands and scripts in the session call a model with them, and their values don't leave it."""
 
 import base64
 import contextlib
@@ -24,7 +24,7 @@ from modelserver import ModelServer
 from . import support
 from .conftest import StartAgent
 from .editing import NONE, edits
-from .feeds import where_is
+from .feeds import places_with
 from .support import Agent, eventually
 from .test_saved_edits import saved_of
 
@@ -35,7 +35,7 @@ CHAT = {name: text.encode() for name, text in modelserver.FLOW.items()}
 
 @pytest.fixture(scope="module")
 def runtime_base() -> str:
-    """A base with prompt flow and its tools, and without a keyring."""
+    """A base with prompt flow and its tools, without a keyring."""
     return support.base("runtime", "promptflow==1.18.5", "promptflow-tools==1.6.1")
 
 
@@ -46,7 +46,7 @@ def model() -> Iterator[ModelServer]:
 
 
 class Secrets:
-    """Secrets as a kubelet mounts them: by a link that is replaced as a whole."""
+    """Secrets as a kubelet mounts them: keys link through one folder link, which is replaced atomically."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -70,7 +70,7 @@ class Secrets:
                 (folder / key).symlink_to(f"..data/{key}")
 
     def variable(self, **connections: str) -> str:
-        """What the operator gives the pod: connections and their Secrets."""
+        """Return the environment variable by which the operator gives the pod connections and their Secrets."""
         return json.dumps([{"name": name, "secret": secret, "path": str(self._root / secret)} for name, secret in connections.items()])
 
 
@@ -91,7 +91,7 @@ def open_ai(url: str, key: str = KEY) -> dict[str, str]:
 
 
 def in_terminal(agent: Agent, *command: str, stdin: str = "", seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    """As `kubectl exec` starts it: with the environment of the pod."""
+    """Run a command as `kubectl exec` does, with the environment of the pod."""
     home = agent.home / "home"
     environment = {"HOME": str(home), "PF_HOME_DIRECTORY": str(home / ".promptflow"), "PATH": "/usr/bin:/bin", "PF_DISABLE_TRACING": "true"}
     return subprocess.run(
@@ -143,7 +143,7 @@ def test_what_is_saved_has_the_runs_and_not_the_connections_and_comes_back(
     agent = start(python=runtime_base, FLOWSESSION_CONNECTIONS=variable)
     agent.put("p1", "f1", files=CHAT)
     eventually("the store is filled", lambda: filled(agent))
-    assert edits(agent) == NONE  # what the agent wrote is nobody's edit
+    assert edits(agent) == NONE  # what the agent wrote is not an edit
     store = agent.home / "home/.promptflow/pf.sqlite"
     with contextlib.closing(sqlite3.connect(store)) as database:
         database.execute("INSERT INTO run_info (name, created_on, status) VALUES ('run1', '2026-01-01', 'Completed')")
@@ -202,8 +202,8 @@ def test_what_is_wrong_with_a_secret_is_named_without_its_values(keys: dict[str,
 def test_the_check_names_a_misspelt_connection_and_a_secret_that_comes_late(
     start: StartAgent, runtime_base: str, model: ModelServer, secrets: Secrets, operators_port: socket.socket
 ) -> None:
-    """And the operator, which doesn't read the Secret, is told by a datagram that the flow was checked with another result, even where
-    a test was the first to use the Secret."""
+    """A datagram also notifies the operator, which doesn't read the Secret, that the check's result changed, even if a test was the first
+    to use the Secret."""
     agent = start(python=runtime_base, FLOWSESSION_CONNECTIONS=secrets.variable(open_ai_connection="open-ai"))
     to = f"127.0.0.1:{operators_port.getsockname()[1]}"
     agent.put("p1", "f1", files={**CHAT, "flow.dag.yaml": DAG.replace(b"open_ai_connection", b"open_ai_conection")}, editsAddress=to)
@@ -269,7 +269,7 @@ def test_prompt_flows_core_alone_asks_the_agent(start: StartAgent, model: ModelS
     for wrong in (f"{endpoint[:-1]}/connections/own", endpoint.rpartition("/")[0] + "/connections", f"{endpoint}/connections/nobody"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(wrong, timeout=10)
-    assert where_is(KEY, agent) == []
+    assert places_with(KEY, agent) == []
 
 
 ORACLE = """
@@ -308,7 +308,7 @@ for kind in KINDS.values():
                 answer["differ"].append([ours, upstream])
 print(json.dumps(answer))
 """
-"""Whether this code and prompt flow take the same connections, and make the same of them but for defaults that a class has by itself."""
+"""Compares which connections this code and prompt flow accept, and how they read them, except for defaults of prompt flow's classes."""
 
 
 def test_all_of_prompt_flows_types_are_judged_and_read_as_prompt_flow_does(runtime_base: str, tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_all_of_prompt_flows_types_are_judged_and_read_as_prompt_flow_does(runti
     assert ran.returncode == 0, ran.stderr
     answer = json.loads(ran.stdout.splitlines()[-1])
     assert answer["differ"] == []
-    assert set(answer["kinds"]) - {"NotSet"} == set(connection_kinds.TYPES.values())  # "NotSet" is the base of classes of one's own
+    assert set(answer["kinds"]) - {"NotSet"} == set(connection_kinds.TYPES.values())  # "NotSet" is the base of user-defined classes
 
 
 @pytest.mark.parametrize(

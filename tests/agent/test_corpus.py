@@ -1,4 +1,4 @@
-"""A few sets of the corpus of requirements (corpus.py), in the runtime image's layout; `make test-corpus` goes through all of them."""
+"""A few sets of the corpus of requirements (corpus.py), on the runtime image's packages. `make test-corpus` runs all of them."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a session changes in its flow folder: found, handed over, and never lost to a push."""
+"""Changes to a session's flow folder are found, handed over, and never lost in a push."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ def test_without_a_flow_folder_there_are_no_edits(agent: Agent) -> None:
 
 def test_a_folder_as_it_was_pushed_has_no_edits(session: Agent) -> None:
     assert edits(session) == NONE
-    (flow(session) / "a.py").write_bytes(PUSHED["a.py"])  # written again, the same
+    (flow(session) / "a.py").write_bytes(PUSHED["a.py"])  # rewritten with the same content
     assert edits(session) == NONE
     assert session.call("GET", "/v1/edits")[1]["code"] == "NoEdits"
 

@@ -1,4 +1,4 @@
-"""`PUT /v1/environment` and `GET /v1/state`: revisions, the flow folder, the long poll; nothing here installs."""
+"""`PUT /v1/environment` and `GET /v1/state`: revisions, the flow folder and the long poll, without installs."""
 
 import base64
 import json
@@ -137,7 +137,7 @@ def test_the_long_poll_answers_at_the_next_change(agent: Agent) -> None:
     answers: list[dict[str, Any]] = []
     waiting = threading.Thread(target=lambda: answers.append(agent.call("GET", f"/v1/state?since={version}&wait=30")[1]))
     waiting.start()
-    agent.call("POST", "/v1/keepalive")  # activity is no change
+    agent.call("POST", "/v1/keepalive")  # activity doesn't count as a change
     assert waiting.is_alive()
     agent.put("p1")
     waiting.join(20)

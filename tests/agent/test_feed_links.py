@@ -1,4 +1,4 @@
-"""Pages of an index, rewritten: links to the feed itself go by way of the gate, all others stay what they are."""
+"""Rewriting an index's pages: links to the feed itself lead through the gate, all others stay unchanged."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_a_page_with_a_base(feeds: Feeds) -> None:
 
 
 def test_a_list_of_files(feeds: Feeds) -> None:
-    """PEP 691; hashes and PEP 658's metadata stay."""
+    """In PEP 691's JSON, hashes and PEP 658's metadata stay unchanged."""
     files = [
         {"filename": "x-1.whl", "url": "/x-1.whl", "hashes": {"sha256": "ab"}, "core-metadata": {"sha256": "cd"}},
         {"url": "https://o.example/y"},

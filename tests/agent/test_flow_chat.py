@@ -1,4 +1,4 @@
-"""`flow chat`, streamed outputs, and tests that end with their caller: by a real agent and the real prompt flow, warm and cold alike."""
+"""`flow chat`, streamed outputs, and tests that end with their caller: with a real agent and the real prompt flow, cold and warm."""
 
 import contextlib
 import dataclasses
@@ -94,7 +94,7 @@ def talked(tmp_path_factory: pytest.TempPathFactory, operator: Operator, flow_ba
 
 @pytest.fixture(params=["cold", "warm"])
 def talker(request: pytest.FixtureRequest, talked: Agent) -> Agent:
-    """A session with a chat flow, whose next test runs in a process of its own, or in one with prompt flow imported."""
+    """A session with a chat flow whose next test runs in a new process (cold), or in one with prompt flow already imported (warm)."""
     spare = spare_of(talked)
     if request.param == "cold":
         os.kill(spare, signal.SIGKILL)
@@ -191,7 +191,7 @@ def test_a_closed_terminal_ends_its_test(talker: Agent) -> None:
 
 @contextlib.contextmanager
 def in_new_terminal(agent: Agent, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The command `flow` in a terminal of its own, and the descriptor that controls it; killed when the block ends."""
+    """Start the command `flow` in a new terminal. Yields it and the terminal's controlling descriptor, and kills it when the block ends."""
     controller, terminal = os.openpty()
     command, environment = agent.command(*arguments)
     with subprocess.Popen(["setsid", "--ctty", *command], env=environment, stdin=terminal, stdout=terminal, stderr=terminal) as process:
@@ -205,7 +205,7 @@ def in_new_terminal(agent: Agent, *arguments: str) -> Iterator[tuple[subprocess.
 
 
 def running(agent: Agent) -> int:
-    """The PID of the test, once its tool runs."""
+    """Wait until the test's tool runs, and return its PID."""
     began = agent.home / "flow" / "began"
     return int(eventually("the tool runs", lambda: began.exists() and began.read_text()))
 
@@ -223,7 +223,7 @@ def test_what_is_no_chat_flow_is_told_what_it_lacks(talked: Agent) -> None:
         chatted = talked.flow("chat", stdin="hi\n")
         assert chatted.returncode == 1
         assert chatted.stderr == "flow: The flow is no chat flow: one input must be marked is_chat_input: true, and none is.\n"
-        with in_new_terminal(talked, "chat") as (chat, controller):  # before anything is typed
+        with in_new_terminal(talked, "chat") as (chat, controller):  # before any input
             assert chat.wait(60) == 1
             assert b"User" not in (said := os.read(controller, 65536)), said
             assert b"must be marked is_chat_input: true" in said
@@ -353,7 +353,7 @@ def test_a_chat_says_and_asks_what_prompt_flows_own_does(bed: Bed, files: dict[s
 
 
 def answers(printed: str) -> list[str]:
-    """What the bot said, without colours."""
+    """Return the bot's answers, without colors."""
     return [line.strip() for line in re.findall(r"Bot: ([^\n]*)", re.sub(r"\x1b\[[0-9;]*m", "", printed))]
 
 

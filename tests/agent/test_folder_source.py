@@ -1,4 +1,4 @@
-"""What a resolver's agent reads of a folder that is mounted into its pod, and a session's agent on a flow folder in place."""
+"""How a resolver's agent reads a folder mounted into its pod, and how a session's agent uses a flow folder in place."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ Read = Callable[..., Answer]
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Path:
-    """What stands for the volume."""
+    """A folder in place of the mounted volume."""
     root = tmp_path / "mount"
     for name, content in {
         "chat/flow.dag.yaml": b"nodes: []\n",
@@ -113,7 +113,7 @@ def test_what_can_not_be_read_is_named(read: Read, mount: Path) -> None:
 
 def test_what_only_others_may_read_is_named(mount: Path, operator: Operator) -> None:
     (mount / "chat" / "flow.dag.yaml").chmod(0o600)
-    for folder in mount.parents:  # pytest's own are root's, one more of them where tests run in several processes
+    for folder in mount.parents:  # pytest's folders belong to root, one level more if tests run in several processes
         if folder.name.startswith(("pytest-", "popen-")) or folder == mount.parent:
             folder.chmod(0o755)
     with support.folder_of(1000) as folder:

@@ -1,4 +1,4 @@
-"""Which changes of the flow folder are noticed, by the kernel's notices and without them."""
+"""Which changes to the flow folder are noticed, with inotify and without."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ class Folder:
         self.watch = FolderWatch(str(root), notices=notices, clock=lambda: self.now)
 
     def changed(self) -> str:
-        """What changed since the last look; empty: nothing."""
+        """Return what changed since the last look, or an empty string."""
         self.now += 10
         return self.watch.changed if self.watch.look(now=True) == self.now else ""
 
@@ -143,7 +143,7 @@ def test_a_storm_of_changes_is_one_change(tmp_path: Path) -> None:
 
 
 class Refusing(Inotify):
-    """A node that has no more watches, or no more instances, for this user."""
+    """A node whose inotify watches or instances are used up for this user."""
 
     def watch(self, path: str, mask: int, take: Callable[[int, str], None]) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

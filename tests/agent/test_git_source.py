@@ -1,4 +1,4 @@
-"""What a resolver's agent reads of real git servers, and what it says when it can't."""
+"""What a resolver's agent reads from real git servers, and its messages when it can't."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ def server(repository: Repository) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def read(start: StartAgent, tmp_path: Path, server: HttpServer) -> Read:
-    """Reads with an agent of its own, as each resolver pod has one: `read(revision="main")`; `secret` is what the Secret holds."""
+    """Reads with a new agent each time, as each resolver pod has one: `read(revision="main")`. `secret` is the content of the Secret."""
     agents: list[int] = []
 
     def once(*, url: str = "", secret: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None, **git: str) -> Answer:
@@ -79,7 +79,7 @@ def unpacked(archive: str) -> tuple[dict[str, bytes], dict[str, str]]:
 
 
 def failed(answer: Answer, code: str, *words: str) -> None:
-    """It failed, for that reason, in these words."""
+    """Assert that it failed with this code, and with these words in its message."""
     assert (answer["state"], answer.get("code")) == ("Failed", code), answer
     for word in words:
         assert word in answer["message"], answer["message"]

@@ -1,4 +1,4 @@
-"""Runs of another environment's flow in a session: its folder comes along, its packages must be there, and the session stays as it was."""
+"""Runs of another environment's flow in a session: the order brings the folder, the session must have the packages, and stays unchanged."""
 
 import base64
 import json
@@ -14,12 +14,12 @@ from .support import Agent, eventually
 from .test_runs import COUNT, EVALUATION, FLOW, SHOUT, data, lines, once, order, outputs, over, told
 
 QUIET = {**FLOW, "shout.py": SHOUT.replace(b"text.upper()", b"text.lower() + open('end.txt').read()"), "count.py": COUNT, "end.txt": b"!"}
-"""The same names of files as FLOW's, with other content."""
+"""A flow with FLOW's file names and other content."""
 
 
 @pytest.fixture
 def home() -> Iterator[str]:
-    """A path as short as in a pod, since prompt flow's Unix sockets lie below it."""
+    """A path as short as in a pod, since prompt flow creates Unix sockets below it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield f"{folder}/session"
 
@@ -29,7 +29,7 @@ def encoded(files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def guest(files: Mapping[str, bytes], text: str | None = None, *, path: str | None = None) -> dict[str, Any]:
-    """The members of an order that bring a flow."""
+    """Return the members of an order that bring a flow."""
     asked = None if text is None else {"text": text, "path": path, "shown": path or "spec.requirementsText"}
     return {"guest": {"environment": "other", "requirements": asked}, "files": encoded(files)}
 

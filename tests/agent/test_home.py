@@ -1,4 +1,4 @@
-"""What lies in the home is saved like edits while it is small, and told of when it is not."""
+"""Files in the home are saved like edits if small, and reported as left out if not."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def home(agent: Agent) -> Path:
 
 
 def leave_a_run(agent: Agent) -> None:
-    """As `pf run create` does."""
+    """Write the files that `pf run create` leaves."""
     run = home(agent) / ".promptflow" / ".runs" / "r1"
     run.mkdir(parents=True)
     (run / "outputs.jsonl").write_text('{"a": 1}\n')

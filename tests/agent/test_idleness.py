@@ -1,4 +1,4 @@
-"""When a session counts as idle, by a clock that the test sets."""
+"""When a session counts as idle, with a clock set by the test."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ PERIOD = 0.5
 
 
 class Session:
-    """An Activity whose processes and clock the test plays."""
+    """An Activity whose processes and clock the test controls."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -26,7 +26,7 @@ class Session:
         return self.edited_at, "notes.txt"
 
     def pass_time(self, seconds: float, *, seen: Callable[[], ProcessActivity] | None = None) -> None:
-        """The sampler looks twice a second, as it does in a session."""
+        """Advance the clock, and sample twice a second as a session does."""
         for _ in range(round(seconds / PERIOD)):
             self.now += PERIOD
             if seen:
@@ -103,7 +103,7 @@ def test_what_began_since_the_last_look_is_seen_before_the_door_closes(session: 
 
 @pytest.mark.parametrize("away", [AWAY_SECONDS + 1, 60, 3600, 86400])
 def test_time_while_nobody_could_look_is_no_idleness(session: Session, away: float) -> None:
-    """A stopped agent, a frozen container, a paused machine: work may have come and gone unseen, or could not be done."""
+    """While an agent is stopped, a container frozen or a machine paused, work may go unobserved or be impossible."""
     session.pass_time(4)
     session.now += away
     assert not session.retires(idle_at_least=5)
@@ -144,7 +144,7 @@ def test_looks_that_fail_leave_no_idle_time_behind() -> None:
 
 
 def test_the_wall_clock_does_not_matter(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node's clock that is set an hour forward or back changes nothing: idleness is counted by the monotonic one."""
+    """Setting a node's clock an hour forward or back changes nothing: the monotonic clock measures idleness."""
     for jump in (3600.0, -3600.0):
         session.pass_time(2)
         before = session.idle_seconds

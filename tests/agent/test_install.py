@@ -1,4 +1,4 @@
-"""Installing with the real uv and pip from the real package index."""
+"""Installs with the real uv and pip from the real package index."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ SIX_HASH = "sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3
 
 @pytest.fixture
 def agent(start: StartAgent, plain_base: str) -> Agent:
-    """An agent with a narrow terminal's variable: an installer's sentences stay whole all the same."""
+    """An agent whose environment says that the terminal is narrow. The installers must not wrap their messages all the same."""
     return start(python=plain_base, COLUMNS="40")
 
 
@@ -300,7 +300,7 @@ def test_a_build_that_floods_and_leaves_a_daemon_behind(start: StartAgent, plain
 
 
 def test_as_any_user_on_a_read_only_image_that_is_externally_managed(start: StartAgent, tool: str) -> None:
-    """Debian's own Python, uid 65534, no capabilities, no new privileges: what restricted Pod Security leaves."""
+    """Installs work with Debian's own Python as UID 65534, without capabilities or new privileges, as under restricted Pod Security."""
     restricted = "--clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs"
     prefix = ("setpriv", "--reuid", "65534", "--regid", "65534", *restricted.split())
     with support.folder_of(65534) as folder:
@@ -354,7 +354,7 @@ def test_only_what_the_image_has_of_prompt_flow_loses_its_version(start: StartAg
 
 @pytest.mark.parametrize("requirements", ["azure-monitor-opentelemetry\n", "promptflow[azure]\n"])
 def test_what_the_layer_hides_of_the_image_comes_into_the_layer(start: StartAgent, flow_base: str, tool: str, requirements: str) -> None:
-    """`azure/monitor/opentelemetry/__init__.py` would hide the exporter, which is another distribution, and the image's."""
+    """`azure/monitor/opentelemetry/__init__.py` in the layer would hide the exporter, another distribution, which is in the image."""
     agent = start(python=flow_base)
     before = packages(agent)["azure-monitor-opentelemetry-exporter"]
     install = agent.install("p1", requirements, tool=tool)
@@ -368,7 +368,7 @@ def test_what_the_layer_hides_of_the_image_comes_into_the_layer(start: StartAgen
 
 @pytest.mark.parametrize("requirements", ["pillow==11.0.0\n", "promptflow\npillow==11.0.0\n"])
 def test_the_line_promptflow_changes_nothing(start: StartAgent, flow_base: str, tool: str, requirements: str) -> None:
-    """The image's prompt flow wants a newer pillow, and works with this one: a warning, whether or not a line asks for prompt flow."""
+    """The image's prompt flow requires a newer pillow but works with this one: a warning, whether or not a line requires prompt flow."""
     agent = start(python=flow_base)
     install = agent.install("p1", requirements, tool=tool)
     assert install["state"] == "Succeeded", install
@@ -377,7 +377,7 @@ def test_the_line_promptflow_changes_nothing(start: StartAgent, flow_base: str, 
 
 
 def test_what_does_not_fit_together_but_works_is_a_warning(start: StartAgent, flow_base: str) -> None:
-    """As pip has it, whose exit code is 0: such a line must not keep anybody from working."""
+    """Such a line must not keep anybody from working. pip too exits with 0."""
     install = start(python=flow_base).install("p1", "six\npydantic<2\n")
     assert install["state"] == "Succeeded", install
     assert any("pydantic" in warning for warning in install["warnings"])

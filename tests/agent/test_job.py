@@ -1,4 +1,4 @@
-"""The deadline of a job, beside processes that want the same processor."""
+"""The deadline of a job that competes with other processes for the CPU."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The agent says that edits wait, and ends only once they are taken, or after a bounded time."""
+"""The agent announces waiting edits, and exits once they are taken, or after a bounded time."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from .support import POD_UID, Agent, eventually
 
 
 class Bed:
-    """A keeper with a clock that the test holds."""
+    """A keeper whose clock the test controls."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -86,7 +86,7 @@ def test_the_end_is_put_off_for_a_part_of_the_grace_period_at_most() -> None:
     assert bed.keeper.hand_over(since=bed.now, meanwhile=lambda: None, sleep=sleep)
 
 
-# -- the real agent
+# -- with a real agent
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def pushed(agent: Agent, ear: socket.socket) -> Agent:
 
 
 def printed_lines(ear: socket.socket) -> str:
-    """The next datagram about edits."""
+    """Return the next datagram about edits."""
     while (said := ear.recv(2048).decode()).endswith(" checked\n"):
         pass
     return said

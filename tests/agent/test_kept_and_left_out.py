@@ -1,4 +1,4 @@
-"""What of a session's changes is not saved, or no longer where it was: told, shown, and never overwritten without a word."""
+"""Changes of a session that were not saved, or were moved aside, are reported and shown, and never silently overwritten."""
 
 import io
 import json
@@ -104,7 +104,7 @@ def test_differences_from_what_was_pushed(session: Agent) -> None:
 
 @pytest.fixture
 def offered(start: StartAgent, tmp_path: Path) -> Agent:
-    """A session with edits of a former version of the flow, whose a.py the environment has changed since."""
+    """A session with edits to an earlier version of the flow, whose a.py has since changed in the environment too."""
     first = start(folder=_folder(tmp_path, "first"))
     first.put("p1", "f1", files=PUSHED)
     (flow(first) / "a.py").write_bytes(b"print('edited')\n")

@@ -1,4 +1,4 @@
-"""What is not saved with edits: names of secrets, and what an ignore file names, by git's own word."""
+"""What is not saved with edits: files with names of secrets, and files that an ignore file names, as git itself decides."""
 
 import re
 import subprocess
@@ -58,8 +58,8 @@ def test_names_of_others(path: str) -> None:
     assert not looks_secret(path)
 
 
-def gits_word(folder: Path, paths: list[str]) -> set[str]:
-    """Which of the paths git ignores."""
+def ignored_by_git(folder: Path, paths: list[str]) -> set[str]:
+    """Return which of the paths git ignores."""
     git = ["git", "-c", "core.excludesFile=/dev/null", "-C", str(folder)]
     subprocess.run([*git, "init", "-q"], check=True)
     said = subprocess.run(
@@ -68,7 +68,7 @@ def gits_word(folder: Path, paths: list[str]) -> set[str]:
     return {path for path in said.stdout.decode().split("\0") if path}
 
 
-def own_word(folder: Path, paths: list[str]) -> set[str]:
+def ignored_by_us(folder: Path, paths: list[str]) -> set[str]:
     ignore = Ignore(str(folder))
     ignore.begin()
     return {path for path in paths if ignore.names(path, folder=False)}
@@ -143,11 +143,11 @@ CASES = [
 @pytest.mark.parametrize("rules", CASES)
 def test_an_ignore_file_means_what_git_says(rules: str, tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text(rules)
-    assert own_word(tmp_path, PATHS) == gits_word(tmp_path, PATHS)
+    assert ignored_by_us(tmp_path, PATHS) == ignored_by_git(tmp_path, PATHS)
 
 
 WORDS = st.lists(st.sampled_from(["a", "b", "*", "**", "?", "/", "sub", "[ab]", ".txt", "!"]), min_size=1, max_size=6).map("".join)
-# `a**/b`: gitignore(5) says that those are ordinary asterisks, and git 2.39 lets them stand for folders too.
+# Without `a**/b`: gitignore(5) says that these are ordinary asterisks, but git 2.39 lets them match folders too.
 RULE = WORDS.filter(lambda rule: not re.search(r"[^/!]\*\*|\*\*[^/]", rule))
 PATH = st.lists(st.sampled_from(["a", "b", "sub", "a.txt", "ab"]), min_size=1, max_size=4).map("/".join)
 
@@ -157,13 +157,13 @@ PATH = st.lists(st.sampled_from(["a", "b", "sub", "a.txt", "ab"]), min_size=1, m
 def test_generated_ignore_files_mean_what_git_says(tmp_path_factory: pytest.TempPathFactory, rules: list[str], paths: list[str]) -> None:
     folder = tmp_path_factory.mktemp("git")
     (folder / ".gitignore").write_text("\n".join(rules))
-    assert own_word(folder, paths) == gits_word(folder, paths), rules
+    assert ignored_by_us(folder, paths) == ignored_by_git(folder, paths), rules
 
 
 def test_azures_ignore_file_comes_first(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("a.txt")
     (tmp_path / ".amlignore").write_text("b.txt")
-    assert own_word(tmp_path, ["a.txt", "b.txt"]) == {"b.txt"}
+    assert ignored_by_us(tmp_path, ["a.txt", "b.txt"]) == {"b.txt"}
 
 
 def test_a_changed_ignore_file_is_read_again(tmp_path: Path) -> None:

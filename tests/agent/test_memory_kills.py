@@ -1,4 +1,4 @@
-"""Which process is named when the kernel says that it killed one for memory."""
+"""Which process is named when the kernel reports an OOM kill."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from flowsession_agent.session.memory_kills import EVERY, HELPER, LARGE_PAGES, P
 
 class Container:
     def __init__(self) -> None:
-        self.count = 3  # of before the agent was started
+        self.count = 3  # before the agent started
         self.kills = MemoryKills(command=lambda process: f"python {process.name}.py", count=lambda: self.count)
 
 
@@ -58,7 +58,7 @@ def named(container: Container) -> str:
 
 
 def test_what_ends_while_the_killed_one_still_does_is_not_named_for_it(container: Container) -> None:
-    """The kernel counts first; a process of 2 GiB takes a while to go."""
+    """The kernel counts the kill first. A process of 2 GiB takes a while to exit."""
     container.kills.look([process(5, pages=LARGE_PAGES), process(6, pages=2 * LARGE_PAGES)])
     container.count += 1
     assert not container.kills.look([process(6, pages=2 * LARGE_PAGES)])
@@ -68,7 +68,7 @@ def test_what_ends_while_the_killed_one_still_does_is_not_named_for_it(container
 
 
 def test_one_that_is_exiting_is_gone_and_was_as_large_as_it_ever_was(container: Container) -> None:
-    """Its memory and its command line can't be read any more, while its number is there."""
+    """Its memory and its command line are unreadable, while its PID still exists."""
     container.kills.look([process(5, pages=2 * LARGE_PAGES), process(6, pages=LARGE_PAGES)])
     container.count += 1
     assert container.kills.look([process(5, pages=0, exiting=True)])

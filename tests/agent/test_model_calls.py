@@ -1,4 +1,4 @@
-"""Flows that call a model by a connection: llm nodes, prompty, package and Python tools, as an endpoint answers well, badly or late."""
+"""Flows that call a model through a connection: llm nodes, prompty, package and Python tools. The endpoint responds well, badly or late."""
 
 import base64
 import dataclasses
@@ -13,7 +13,7 @@ import modelserver
 from modelserver import ModelServer
 
 from . import support
-from .feeds import Authority, Front, Server, closing, where_is
+from .feeds import Authority, Front, Server, closing, places_with
 from .support import Agent, Operator, eventually
 from .test_connections import CHAT, DAG, KEY, Secrets
 from .test_runs import outputs, over
@@ -27,7 +27,7 @@ TOOLS = (
 
 
 def python(code: str, *inputs: str, head: str = "") -> dict[str, bytes]:
-    """A flow of one Python tool."""
+    """Return a flow folder with one Python tool."""
     lines = [f"{head}inputs: {{question: {{type: string}}}}", ANSWER.strip(), "nodes:", "- name: ask", "  type: python"]
     lines += ["  source: {type: code, path: ask.py}", f"  inputs: {{{', '.join(inputs)}}}"]
     return {"flow.dag.yaml": "\n".join(lines).encode(), "ask.py": code.encode()}
@@ -92,7 +92,7 @@ def azure(connection: str) -> dict[str, bytes]:
 
 
 class Entra(Server):
-    """A token endpoint with its own description, as an AD FS has it: that one's clients ask nobody else where it is."""
+    """A token endpoint that serves its own discovery document, like AD FS, whose clients ask no other server for its address."""
 
     def __init__(self, authority: Authority) -> None:
         super().__init__(self._answer)
@@ -119,7 +119,7 @@ class Entra(Server):
 
 @dataclasses.dataclass
 class Bed:
-    """A session with connections, the endpoint that they lead to, and the token endpoint of its identity."""
+    """A session with connections, the endpoint that they call, and the token endpoint of its identity."""
 
     agent: Agent
     model: ModelServer
@@ -131,7 +131,7 @@ class Bed:
         assert self.agent.put("p1", f"f{self.revision}", files=files)[0] == 200
 
     def refusal(self, files: dict[str, bytes], question: str) -> str:
-        """The words with which a test of the flow fails."""
+        """Return the message with which a test of the flow fails."""
         self.push(files)
         status, answer = self.agent.call("POST", "/v1/test", {"inputs": {"question": question}})
         assert (status, answer["code"]) == (422, "FlowFailed"), answer
@@ -336,7 +336,7 @@ def test_no_value_is_to_be_found_but_where_it_must_be(bed: Bed) -> None:
     bed.ask(CHAT, "hello")
     eventually("nothing runs", lambda: not any("fill" in line for line in support.descendants(bed.agent.pid).values()))
     for value in (KEY, OWN, TOKEN):
-        assert where_is(value, bed.agent) == []
+        assert places_with(value, bed.agent) == []
     archive = bed.agent.call("GET", "/v1/edits")
     assert KEY not in json.dumps(archive[1])
     edits = archive[1].get("archive")

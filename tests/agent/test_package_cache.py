@@ -1,4 +1,4 @@
-"""The package cache: what it brings, and that nobody who reads from it can change what others get."""
+"""The package cache: what it serves, and that no client can change what others get."""
 
 import contextlib
 import hashlib
@@ -44,7 +44,7 @@ def cache(start_cache: StartCache, index: FakeIndex) -> RunningCache:
 
 
 def ask(url: str, *, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-    """One request, no redirects followed; raises http.client.IncompleteRead or OSError where the answer breaks off."""
+    """Send one request without following redirects. Raises http.client.IncompleteRead or OSError if the response breaks off."""
     parts = urlsplit(url)
     with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=30)) as connection:
         connection.request(method, parts.path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -60,7 +60,7 @@ def page(cache: RunningCache, index: FakeIndex, project: str, **headers: str) ->
 
 
 def address(cache: RunningCache, index: FakeIndex, filename: str) -> str:
-    """Where the cache's page says that the file is."""
+    """Return the URL of the file on the cache's page."""
     files = page(cache, index, filename.partition("-")[0])["files"]
     return cache.url + str(next(file["url"] for file in files if file["filename"] == filename))
 
@@ -162,7 +162,7 @@ def test_two_at_once_share_one_download_and_get_it_as_it_comes(cache: RunningCac
     responses = [connection.getresponse() for connection in connections]
     begun = [response.read(LARGE // 4) for response in responses]
     assert begun == [index.files[filename][: LARGE // 4]] * 3, "while the index has sent only half of it"
-    connections[0].close()  # who began it goes away
+    connections[0].close()  # the client that started the download disconnects
     index.held.set()
     for response, first in list(zip(responses, begun, strict=True))[1:]:
         assert first + response.read() == index.files[filename]
@@ -294,7 +294,7 @@ def test_the_metadata_of_a_held_wheel_is_offered(cache: RunningCache, index: Fak
 
 
 def test_metadata_is_offered_once_however_often_a_wheel_comes(start_cache: StartCache, index: FakeIndex) -> None:
-    """uv refuses a page that says something twice."""
+    """uv refuses a page with duplicate members."""
     cache = start_cache(index.url, limit=5 * LARGE)
     filename, *others = [index.add(f"p{number}", size=LARGE) for number in range(6)]
     for one in (filename, *others, filename):

@@ -17,7 +17,7 @@ from .conftest import StartAgent
 from .support import Agent, eventually, hanging_index
 
 ASKED_TO_END = 128 + signal.SIGTERM
-"""Not 0: of a pod that ends so a kubelet says Succeeded, whatever it has ended it for."""
+"""The exit code after SIGTERM. With 0, a kubelet would report the pod as Succeeded, whatever the reason for its end."""
 
 
 def end(agent: Agent, *, seconds: float = 90) -> int:
@@ -124,7 +124,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, operator: support.Operato
         [sys.executable, "-IS", "-c", support.START], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ran.returncode, "is an agent running here already?" in ran.stderr) == (1, True)
-    assert agent.flow("status").returncode == 0  # its socket is still there
+    assert agent.flow("status").returncode == 0  # its socket still exists
 
 
 def test_the_unix_socket_is_for_this_user_only_and_survives_a_kill(start: StartAgent) -> None:

@@ -1,4 +1,4 @@
-"""Which commands are noticed that came and went between two looks, in a made-up /proc that numbers processes as a namespace does."""
+"""Which commands are noticed that start and end between two looks, with a fake /proc that numbers processes as a PID namespace does."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from flowsession_agent.session.processes import SHORT_COMMAND, ProcessActivity, 
 
 
 class Cgroup:
-    """Notices of a cgroup's files, which the test plays."""
+    """inotify events of a cgroup's files, sent by the test."""
 
     def __init__(self) -> None:
         self._takers: list[Callable[[int, str], None]] = []
@@ -24,7 +24,7 @@ class Cgroup:
         return len(self._takers)
 
     def pump(self) -> None:
-        """The test calls `touch` instead."""
+        """Do nothing, since the test calls `touch`."""
 
     def touch(self) -> None:
         for take in self._takers:
@@ -32,7 +32,7 @@ class Cgroup:
 
 
 class Namespace:
-    """A pid namespace and what lives in it. The agent is 1, and starts nothing unless told; `first` is what it took for the last number."""
+    """A PID namespace. The agent is PID 1 and starts nothing by itself. `first` is the last number assigned when it began, 0 if unknown."""
 
     def __init__(self, folder: Path, *, traces: bool = False, first: int = 0) -> None:
         self.folder = folder
@@ -52,13 +52,13 @@ class Namespace:
         self.number(0)
 
     def number(self, count: int = 1) -> int:
-        """Processes that come and go; returns the last one's number."""
+        """Assign numbers to processes that start and end at once. Return the last number."""
         self.last += count
         (self.folder / "loadavg").write_text(f"0.00 0.01 0.05 1/123 {self.last}\n")
         return self.last
 
     def born(self, *, parent: int, threads: int = 0) -> int:
-        """A process that stays; with more threads than its first."""
+        """Start a process that keeps running, with `threads` besides its main thread. Return its PID."""
         pid = self.number()
         for number in (pid, *(self.number() for _ in range(threads))):
             (self.folder / str(pid) / "task" / str(number)).mkdir(parents=True)
@@ -67,7 +67,7 @@ class Namespace:
         return pid
 
     def run(self, pid: int, seconds: float = 0.0001) -> None:
-        """It had a core for so long."""
+        """Add seconds that the process ran on a core."""
         self.ran[pid] = self.ran.get(pid, 0) + seconds
         for thread in (self.folder / str(pid) / "task").iterdir():
             (thread / "schedstat").write_text(f"{self.ran[pid] * 1e9:.0f} 0 1\n")
@@ -79,7 +79,7 @@ class Namespace:
         self._write(pid, parent=parent, state="Z")
 
     def execute(self, *, threads: int = 4) -> None:
-        """Somebody's short command; runc takes some numbers more, crun does not."""
+        """Execute a short command from outside. runc takes a few more numbers for its threads, crun does not."""
         self.cgroup.touch()
         self.number(1 + threads)
 
@@ -88,7 +88,7 @@ class Namespace:
         return self.processes.look()
 
     def meanwhile(self, happens: Callable[[], object]) -> None:
-        """Happens while the next look reads /proc, when it has listed the processes and not yet read their threads."""
+        """Let this happen during the next look, after it has read the processes from /proc."""
         self._meanwhile.append(happens)
 
     def _read_and_meanwhile(self) -> Any:
@@ -97,7 +97,7 @@ class Namespace:
             self._meanwhile.pop(0)()
 
     def used(self, *, after: float = 0.5) -> bool:
-        """Whether this look counts anything as work until now."""
+        """Look, and return whether the last work counts as just now."""
         look = self.look(after=after)
         return look.at == self.now
 
@@ -116,7 +116,7 @@ def namespace(tmp_path: Path) -> Namespace:
 
 @pytest.fixture
 def traced(tmp_path: Path) -> Namespace:
-    """One in which inotify sees the runtime, as is proven by a command."""
+    """A namespace in which inotify sees the runtime, as a command has proven."""
     found = Namespace(tmp_path, traces=True)
     found.number()
     found.look()
@@ -151,7 +151,7 @@ def test_an_ended_command_whose_runtime_has_not_reaped_it_yet_is_noticed(namespa
 
 
 def test_what_a_command_leaves_behind_proves_nothing_against_it(namespace: Namespace) -> None:
-    """`sh -c 'sleep 1000 &'` is over at once, and its child is the agent's now."""
+    """`sh -c 'sleep 1000 &'` ends at once, and the agent becomes the parent of its child."""
     namespace.execute(threads=0)
     namespace.born(parent=1)
     assert namespace.used()
@@ -251,7 +251,7 @@ def test_a_loop_whose_children_come_and_go_unseen_is_no_command(namespace: Names
 
 @pytest.mark.parametrize("wide", [0, 1])
 def test_a_sleeping_loop_of_a_closed_terminal_is_no_command(namespace: Namespace, wide: int) -> None:
-    """`while :; do sleep 1; done`: each sleep is seen, so no number is unknown."""
+    """With `while :; do sleep 1; done`, each sleep is seen, so no number is unknown."""
     loop, child = namespace.born(parent=1), 0
     namespace.look()
     for turn in range(20):
@@ -315,7 +315,7 @@ def test_where_the_runtime_is_seen_to_execute_the_agents_helpers_are_told_from_c
 
 
 def test_until_a_command_has_come_with_a_trace_what_comes_beside_a_helper_of_the_agents_may_be_one(tmp_path: Path) -> None:
-    """A runtime's trace that could be seen proves nothing about this one: it may leave none."""
+    """That inotify could see a runtime's trace proves nothing yet, since this runtime may leave none."""
     namespace = Namespace(tmp_path, traces=True)
     namespace.number()
     namespace.look()

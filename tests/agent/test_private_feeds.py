@@ -1,4 +1,4 @@
-"""`{private}` in an index URL: a real index that asks for a password gets the token, and nobody else gets to see it."""
+"""`{private}` in an index URL: a real index that requires a password gets the token, and nobody else sees it."""
 
 import secrets
 import subprocess
@@ -12,7 +12,7 @@ from localcluster.ports import free_port
 
 from . import feeds
 from .conftest import StartAgent
-from .feeds import Authority, Entra, Index, Server, Tunnel, closing, where_is
+from .feeds import Authority, Entra, Index, Server, Tunnel, closing, places_with
 from .support import Agent, descendants, eventually
 
 SECRET = "Secret 'team-feed'"
@@ -47,7 +47,7 @@ def offered(token: str, *hosts: str) -> dict[str, Any]:
 
 
 def install(agent: Agent, text: str, *, revision: str = "p1", **arguments: Any) -> dict[str, Any]:
-    """An install without this machine's own index, unless the test names it."""
+    """Install without this machine's own index and CA bundle, unless the test gives them."""
     return agent.install(revision, text, **{"caBundle": "", "indexURL": "", **arguments})
 
 
@@ -58,7 +58,7 @@ def value_of(agent: Agent, module: str) -> str:
 
 
 def told(agent: Agent) -> str:
-    """All that an install leaves for people to read."""
+    """Return everything about an install that people can read."""
     return f"{agent.state()}{agent.call('GET', '/v1/packages')}{agent.log.read_text()}"
 
 
@@ -78,7 +78,7 @@ def test_with_the_oldest_and_the_newest_python(start: StartAgent, python: str, t
     with closing(index):
         done = install(agent, f"-i {index.url()}\ninner-base\n", tool="Pip", feed=offered(token), caBundle=authority.pem)
     assert done["state"] == "Succeeded", done["message"] + done["stderrTail"]
-    assert where_is(token, agent) == []
+    assert places_with(token, agent) == []
 
 
 @pytest.mark.parametrize("setting", ["indexURL", "extraIndexURLs"])
@@ -124,7 +124,7 @@ def test_behind_a_private_ca(agent: Agent, tmp_path: Path, token: str, tool: str
 
 
 def test_a_private_ca_beside_the_system_s(start: StartAgent, plain_base: str, tmp_path: Path, token: str, tool: str) -> None:
-    """The settings' certificates don't take away the others: the public index beside the feed has one of those."""
+    """The settings' certificates are added to the system's, which the public index needs."""
     (tmp_path / "system").mkdir()
     system, own = Authority(tmp_path / "system"), Authority(tmp_path)
     (tmp_path / "system.pem").write_text(system.pem)
@@ -141,7 +141,7 @@ def test_a_private_ca_beside_the_system_s(start: StartAgent, plain_base: str, tm
 
 
 def test_by_a_proxy(agent: Agent, index: Index, tmp_path: Path, token: str, tool: str) -> None:
-    """The company's proxy stands between the agent and the feed, and never between the installer and the agent."""
+    """The agent reaches the feed through the company's proxy. The installer never uses the proxy to reach the agent."""
     asked = "http://127.0.0.9:8080/simple/inner-base/"
 
     def answer(path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
@@ -176,7 +176,7 @@ def test_by_a_proxy_with_tls_to_the_feed(agent: Agent, tmp_path: Path, token: st
 
 
 def test_a_hunt_for_the_token(agent: Agent, index: Index, token: str, tool: str) -> None:
-    """While the tool waits for the feed, and afterwards."""
+    """The token is nowhere to be found while the tool waits for the feed, nor afterwards."""
     index.front.open.clear()
     _, state = agent.put(
         "p1",
@@ -185,16 +185,16 @@ def test_a_hunt_for_the_token(agent: Agent, index: Index, token: str, tool: str)
     )
     command = "uv pip install" if tool == "Uv" else "-m pip install"
     eventually("the tool runs", lambda: [line for line in descendants(agent.pid).values() if command in line])
-    assert where_is(token, agent) == []
+    assert places_with(token, agent) == []
     index.front.open.set()
     assert agent.installed(state)["state"] == "Succeeded"
-    assert where_is(token, agent) == []
+    assert places_with(token, agent) == []
     assert token not in told(agent)
-    assert where_is("inner_base", agent), "the hunt looks where things are"
+    assert places_with("inner_base", agent), "the hunt looks where things are"
 
 
 def test_the_agents_own_memory_is_nobodys_to_read(agent: Agent, index: Index, token: str) -> None:
-    """Non-dumpable: its files in /proc become root's, for another process of the same user too."""
+    """The agent is not dumpable, so root owns its files in /proc, and other processes of its own user can't read them either."""
     index.front.open.clear()
     _, state = agent.put("p1", requirements={"text": f"-i {index.url()}\ninner-tool\n", "path": None}, installer={"feed": offered(token)})
     without = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
@@ -222,7 +222,7 @@ def test_uv_finds_again_what_an_earlier_install_brought(agent: Agent, index: Ind
 
 @pytest.mark.parametrize("kind", ["text/html", "application/vnd.pypi.simple.v1+json"])
 def test_another_server_gets_no_token(agent: Agent, tmp_path: Path, token: str, tool: str, kind: str) -> None:
-    """By a link, by an absolute link to the feed itself (which does need it), and by a redirect."""
+    """No link or redirect sends the token to another server. An absolute link to the feed itself, which needs it, works."""
     outer = feeds.wheel(tmp_path / "made", "by_link", value="link")
     other = Server(lambda path, headers: (200, {"Content-Type": "application/octet-stream"}, _made(tmp_path, path)))
     redirected = feeds.wheel(tmp_path / "made", "by_redirect", value="redirect")
@@ -275,7 +275,7 @@ def test_a_token_that_is_refused(agent: Agent, index: Index, tool: str) -> None:
 
 
 def test_a_refusal_is_no_reason_to_take_the_package_from_elsewhere(agent: Agent, index: Index, tmp_path: Path, tool: str) -> None:
-    """Else whoever publishes the name on a public index would be installed instead."""
+    """Otherwise the package of whoever publishes its name on a public index would be installed instead."""
     strangers = Index(tmp_path / "strangers", "open")
     feeds.wheel(strangers.packages, "inner_tool", "99.0", value="stranger")
     with closing(strangers):
@@ -291,7 +291,7 @@ PASSWORD = "hunter2" * 20
 
 @pytest.mark.parametrize("line", [f"x @ https://me:{PASSWORD}@GONE/x-1.0-py3-none-any.whl", f"x y https://me:2@{PASSWORD}@GONE/x.whl"])
 def test_a_password_in_a_line_is_not_repeated(agent: Agent, tool: str, line: str) -> None:
-    """However long it is, so that a message might be cut before the @ that tells it, and with an @ in it."""
+    """This holds for a long password, where a message may be cut before the @ that marks it, and for one with an @ in it."""
     text = line.replace("GONE", f"127.0.0.1:{free_port()}")
     done = install(agent, f"{text}\n", tool=tool, environment={"UV_HTTP_RETRIES": "0", "PIP_RETRIES": "0"})
     assert done["state"] == "Failed"
@@ -335,7 +335,7 @@ def test_a_feed_that_can_not_be_reached(agent: Agent, token: str, tool: str) -> 
 
 @pytest.mark.parametrize("hosts", [[], ["pypi.corp.example", "*.example.com"], ["127.0.0.1:1"], ["127.0.0.1:ninety"]])
 def test_the_token_goes_to_no_server_that_the_secret_does_not_name(agent: Agent, index: Index, token: str, hosts: list[str]) -> None:
-    """Whoever may write the requirements can name a server of theirs."""
+    """Whoever may write the requirements can name their own server."""
     done = install(agent, f"-i {index.url()}\ninner-tool\n", feed={**offered(token), "hosts": hosts})
     assert (done["code"], index.front.requests) == ("FeedCredentialsMissing", []), done
     assert f"feed {index.origin} is not among them: have it added to the key hosts of the Secret" in done["message"]
@@ -378,7 +378,7 @@ def entra(token: str) -> Iterator[Entra]:
 
 @pytest.fixture
 def identified(start: StartAgent, plain_base: str, tmp_path: Path, entra: Entra) -> Agent:
-    """An agent in a pod that AKS's webhook has given an identity."""
+    """An agent in a pod that AKS's webhook gave an identity."""
     (tmp_path / "federated").write_text(ASSERTION)
     return start(
         python=plain_base,
@@ -390,7 +390,7 @@ def identified(start: StartAgent, plain_base: str, tmp_path: Path, entra: Entra)
 
 
 DEVOPS = {"identityFeedHosts": ["127.0.0.1"]}
-"""What stands for Azure DevOps here."""
+"""The index's host, in place of Azure DevOps."""
 
 
 def test_the_identity_s_token(identified: Agent, index: Index, entra: Entra, token: str, tool: str) -> None:
@@ -405,12 +405,12 @@ def test_the_identity_s_token(identified: Agent, index: Index, entra: Entra, tok
         "client_assertion": ASSERTION,
     }
     assert entra.forms == [("/66666666-7777-8888-9999-000000000000/oauth2/v2.0/token", expected)]
-    assert where_is(token, identified) == []
+    assert places_with(token, identified) == []
     assert token not in told(identified)
 
 
 def test_the_identity_s_token_goes_to_azure_devops_only(identified: Agent, index: Index, entra: Entra, token: str) -> None:
-    """A requirements file must not carry it to a server of its author's choice."""
+    """A requirements file must not send it to a server of its author's choice."""
     done = install(identified, f"-i {index.url()}\ninner-tool\n")
     assert (done["code"], entra.asked, index.front.requests) == ("FeedCredentialsMissing", [], [])
     assert "pkgs.dev.azure.com" in done["message"]

@@ -1,4 +1,4 @@
-"""What /proc says of work, read from a made-up /proc."""
+"""Which processes count as work, read from a fake /proc."""
 
 import random
 from pathlib import Path
@@ -14,7 +14,7 @@ SHORTEST_TIMEOUT = 5
 
 
 class Helpers(Children):
-    """The agent's own helpers, which the test names."""
+    """The agent's own helpers, given by the test."""
 
     def __init__(self, *pids: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Helpers(Children):
 
 
 class Machine:
-    """A /proc with a clock, for an agent that is PID 1."""
+    """A fake /proc and clock, for an agent that is PID 1."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -115,7 +115,7 @@ def test_the_last_work_is_known_more_exactly_than_the_kernel_shows_cpu_time(mach
 
 
 def test_work_that_the_node_starves_is_work(machine: Machine) -> None:
-    """It would use 5 % of a core, but gets a hundredth of a second only every two."""
+    """The process would use 5 % of a core, but gets only a hundredth of a second every two seconds."""
     machine.set(30, ticks=1000)
     machine.look()
     for look in range(1, 60):
@@ -158,7 +158,7 @@ def test_a_terminal_that_closes_was_open_until_the_look_that_misses_it(machine: 
 @pytest.mark.parametrize("share", [0.015, 0.02, 0.05, 0.5, 1.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_steady_work_is_never_taken_for_idleness(machine: Machine, share: float, seed: int) -> None:
-    """The kernel counts whole hundredths of user and of system time, apart, as the process happens to use them."""
+    """The kernel counts user and system time separately, each in whole hundredths of a second."""
     chance = random.Random(seed)
     user, system = chance.random() * 10, chance.random() * 10
     machine.set(30, ticks=int(user), system_ticks=int(system), ran=(user + system) / 100)
@@ -193,7 +193,7 @@ def test_work_at_the_edge_is_never_idle_for_the_shortest_timeout(machine: Machin
 
 
 def test_what_was_born_since_the_last_look_is_judged_by_its_own_age(machine: Machine) -> None:
-    """Work that began half a second before the end of the timeout must be seen."""
+    """Work that begins half a second before the timeout ends must be seen."""
     machine.look()
     machine.set(30, ticks=1)
     assert machine.look(after=0.5) == "process python x.py"
@@ -209,7 +209,7 @@ def test_a_process_without_any_cpu_time_is_no_work(machine: Machine) -> None:
 def test_the_time_of_children_that_ended_is_counted_once(machine: Machine) -> None:
     machine.set(30, command="make")
     machine.look()
-    machine.set(30, ticks=50_000, command="make")  # it waited for a child that had worked for minutes
+    machine.set(30, ticks=50_000, command="make")  # it reaped a child that had worked for minutes
     reaped_at = machine.now + 0.5
     machine.look(after=0.5)
     looks = [machine.whole_look(after=0.5) for _ in range(12)]

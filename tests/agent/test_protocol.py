@@ -1,4 +1,4 @@
-"""What travels inside agent.pyz runs on the oldest Python that is promised: every module can be imported there."""
+"""The code in agent.pyz runs on the oldest supported Python: every module can be imported there."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The same flow, data and run.yml by a `FlowRun` and by `pf run create`: same outputs, metrics and failed lines."""
+"""For the same flow, data and run.yml, a `FlowRun` and `pf run create` give the same outputs, metrics and failed lines."""
 
 import json
 import os
@@ -30,10 +30,10 @@ QUICK = (
     "another connection",
     "evaluation",
 )
-"""The cases of every run of the tests; `make test-run-cases` goes through all of them, a quarter of an hour."""
+"""The cases that every test run includes. `make test-run-cases` runs all cases, which takes a quarter of an hour."""
 ALL = "EVERY_RUN_CASE" in os.environ
 SHARES = 3 if ALL else 1
-"""Of the cases: each is a test, so that they run side by side."""
+"""The number of tests that the cases are split into, so that they can run concurrently."""
 PF_RUN_CREATE = """
 import json, os, sys
 from promptflow._sdk._load_functions import load_run
@@ -51,25 +51,25 @@ if __name__ == "__main__":  # the processes that run lines import this file too
         with open("done.json", "w") as file:
             json.dump(done, file)
 """
-"""What `pf run create --file run.yml --name NAME` does, for many."""
+"""Does what `pf run create --file run.yml --name NAME` does, for many folders and names."""
 
 
 @pytest.fixture
 def home() -> Iterator[str]:
-    """A folder with a short path, since sockets lie below it."""
+    """A folder with a short path, since sockets are created below it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield f"{folder}/session"
 
 
 def shared(share: int) -> dict[str, Case]:
-    """A share of the cases, and the cases on which these build."""
+    """Return a share of the cases, and the cases that they build on."""
     names = [name for name in CASES if ALL or name in QUICK]
     mine = {name: CASES[name] for name in names[share::SHARES]}
     return {**{case.earlier: CASES[case.earlier] for case in mine.values() if case.earlier}, **mine}
 
 
-def by_prompt_flow(agent: Agent, python: str, root: Path, cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
-    """What comes of each case in a terminal of the session."""
+def run_by_prompt_flow(agent: Agent, python: str, root: Path, cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
+    """Return the result of each case when run by prompt flow in a terminal of the session."""
     asked = []
     for name, case in cases.items():
         folder = root / word(name)
@@ -88,8 +88,8 @@ def word(name: str) -> str:
     return name.replace(" ", "-").replace("'", "")
 
 
-def by_flow_run(agent: Agent, name: str, case: Case, archives: dict[str, str]) -> dict[str, Any]:
-    """What comes of the order that the operator makes of the case's run.yml."""
+def run_by_agent(agent: Agent, name: str, case: Case, archives: dict[str, str]) -> dict[str, Any]:
+    """Return the result of the order that the operator makes from the case's run.yml."""
     files = {file: text.encode() for file, text in case.files.items()}
     assert agent.put("p1", word(name), files=files)[0] == 200
     body = {"user": "ada@example.com", "environmentRef": {"name": "chat"}, "runYaml": case.run.replace("EARLIER", word(case.earlier))}
@@ -112,7 +112,7 @@ def failed_lines(folder: Path) -> list[int]:
 
 
 def differences(name: str, case: Case, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Where the two came to something else, in words."""
+    """Return a description of each difference between the two results."""
     folder = Path(theirs.get("folder", "/nowhere"))
     if theirs["error"] or not (folder / "flow_outputs/output.jsonl").exists():
         said = theirs["error"] or json.loads((folder / "error.json").read_text())["message"].removeprefix("First error message is: ")
@@ -138,8 +138,8 @@ def test_a_run_comes_to_what_pf_run_create_comes_to(share: int, start: StartAgen
         agent = start(python=runtime_base, FLOWSESSION_HOME=home, FLOWSESSION_CONNECTIONS=variable)
         assert agent.put("p1", "f1", files={"flow.dag.yaml": b"nodes: []\n"})[0] == 200
         archives: dict[str, str] = {}
-        ours = {name: by_flow_run(agent, name, case, archives) for name, case in cases.items()}
-        theirs = by_prompt_flow(agent, runtime_base, tmp_path / "oracle", cases)
+        ours = {name: run_by_agent(agent, name, case, archives) for name, case in cases.items()}
+        theirs = run_by_prompt_flow(agent, runtime_base, tmp_path / "oracle", cases)
         found = [line[:500] for name, case in cases.items() for line in differences(name, case, ours[name], theirs[name])]
         assert not found, "\n".join(found)
         assert len(model.calls) % 2 == 0, "the model was asked as often"

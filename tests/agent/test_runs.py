@@ -1,4 +1,4 @@
-"""Runs over data in the session, by prompt flow itself, which is the oracle too: counts, outputs, metrics, failures, order, cancel."""
+"""Runs over data in the session: counts, outputs, metrics, failures, order and cancel. Prompt flow runs them, and is the oracle too."""
 
 import base64
 import codecs
@@ -80,7 +80,7 @@ def told(agent: Agent, run_id: str = "r-1", *, since: int = 0, wait: int = 0) ->
 
 
 def over(agent: Agent, run_id: str = "r-1", counts: list[dict[str, int]] | None = None) -> dict[str, Any]:
-    """What is told at the end, by long polls; counts never go back on the way. They are added to the list."""
+    """Wait for the run's end with long polls, and return its last state. Counts must never decrease. They are added to `counts`."""
     found: dict[str, Any] = {"state": "Running", "version": 0, "lines": {}}
     while found["state"] == "Running":
         before, found = found["lines"], told(agent, run_id, since=found["version"], wait=30)
@@ -103,7 +103,7 @@ def lines(text: bytes) -> list[Any]:
 
 @pytest.fixture
 def session(start: Callable[..., Agent], flow_base: str) -> Iterator[Callable[..., Agent]]:
-    """A session with prompt flow, FLOW and the given data; its home's path is as short as in a pod, since Unix sockets lie below it."""
+    """Starts a session with prompt flow, FLOW and the given data. Its home's path is short as in a pod, since Unix sockets are below it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
 
         def begin(content: bytes = b"", files: Mapping[str, bytes] = FLOW, **more: Any) -> Agent:
@@ -114,8 +114,8 @@ def session(start: Callable[..., Agent], flow_base: str) -> Iterator[Callable[..
         yield begin
 
 
-def by_prompt_flow(folder: Path, python: str, content: bytes) -> tuple[list[Any], dict[str, Any]]:
-    """The outputs and metrics of the same flow, data and mapping by `pf run create`."""
+def run_by_prompt_flow(folder: Path, python: str, content: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """Return the outputs and metrics of FLOW and the data, as run by `pf run create` with the same mapping."""
     for name, text in {**FLOW, "data.jsonl": content}.items():
         (folder / name).write_bytes(text)
     (folder / "pf").mkdir()
@@ -144,7 +144,7 @@ def test_a_run_gives_what_prompt_flow_gives(session: Callable[..., Agent], tmp_p
     assert "a bad word" in end["logTail"]
     kept = outputs(agent)
     (tmp_path / "oracle").mkdir()
-    wanted, metrics = by_prompt_flow(tmp_path / "oracle", flow_base, content)
+    wanted, metrics = run_by_prompt_flow(tmp_path / "oracle", flow_base, content)
     assert lines(kept["flow_outputs/output.jsonl"]) == wanted
     assert json.loads(kept["metrics.json"]) == metrics == {"answers": 3}
     assert end["metrics"] == {"answers": "3"}
@@ -230,7 +230,7 @@ def test_a_line_whose_inputs_are_refused_costs_the_others_nothing(session: Calla
 
 
 def with_tool(before: bytes) -> dict[str, bytes]:
-    """FLOW with these lines at the beginning of its tool."""
+    """Return FLOW with these lines at the beginning of its tool."""
     return {**FLOW, "shout.py": SHOUT.replace(b"    if text == ", before + b"    if text == ", 1)}
 
 
@@ -245,7 +245,7 @@ def test_a_tool_that_ends_its_process_costs_its_line_alone(session: Callable[...
 
 
 def test_where_prompt_flow_itself_fails_among_the_lines_no_flow_is_blamed(session: Callable[..., Agent]) -> None:
-    """Here since the folder for its records of a node is gone, and a file is in its place."""
+    """It fails here because a file has replaced the folder for its records of a node."""
     spoil = b"""\
     if text == "spoil":
         import glob, shutil
@@ -342,7 +342,7 @@ ALL_THREE = {"total": 3, "completed": 3, "failed": 0}
 
 
 def once(tmp_path: Path) -> dict[str, bytes]:
-    """A flow that notes each word that it is run over, and waits at `wait` until it may go on."""
+    """Return a flow that records each word it processes, and at `wait` waits until `go` exists."""
     code = SHOUT.replace(b'    if text == "bad"', f"    open('{tmp_path}/seen', 'a').write(text + ' ')\n    if text == \"bad\"".encode())
     return {**FLOW, "shout.py": code.replace(b'"/tmp/" + os.environ["FLOWSESSION_POD_UID"] + "-go"', f'"{tmp_path}/go"'.encode())}
 
@@ -481,7 +481,7 @@ def test_lines_find_the_same_in_a_process_that_was_forked_ahead_as_in_one_that_w
             "shout.py": SEEN,
             "count.py": b"from promptflow.core import tool\n\n@tool\ndef run(answers: list): ...\n",
             "vars.env": b"A=1\n",
-            "array.jsonl": b"",  # no module, though one is called so
+            "array.jsonl": b"",  # not a module, though a module has this name
         },
         spares=True,
     )
@@ -498,7 +498,7 @@ def test_lines_find_the_same_in_a_process_that_was_forked_ahead_as_in_one_that_w
         for answer in found[run_id]:
             answer["argv"] = [word.replace(run_id, "RUN") for word in answer["argv"]]
     spawned = {run_id: {answer.pop("spawned") for answer in answers} for run_id, answers in found.items()}
-    spawned.pop("given")  # as it was run in a new process, or in a spare, which has imported prompt flow without the variable
+    spawned.pop("given")  # either is possible: a new process, or a spare that imported prompt flow without the variable
     assert spawned == {"new": {False}, "spare": {False}, "file": {True}}
     assert found["new"] == found["spare"]
     assert found["given"] == found["file"]
@@ -508,7 +508,7 @@ def test_lines_find_the_same_in_a_process_that_was_forked_ahead_as_in_one_that_w
 
 
 def test_constants_of_any_kind_and_files_of_variables(session: Callable[..., Agent]) -> None:
-    """What run.yml may say in its mapping, and in place of a mapping of variables."""
+    """run.yml accepts constants in its mapping, and a file in place of a mapping of variables."""
     agent = session(data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET, "vars.env": b"GREETING='good day'\nOTHER=too\n"})
     order(agent, columnMapping={"text": 3, "more": "${data.word}"}, environmentFile="vars.env")
     assert (end := over(agent))["state"] == "Completed", end["message"]
@@ -545,7 +545,7 @@ def test_a_cancel_lets_no_more_lines_begin(session: Callable[..., Agent]) -> Non
 
 
 def test_what_an_ending_agent_interrupts_is_no_success(session: Callable[..., Agent], tmp_path: Path) -> None:
-    """Prompt flow takes SIGINT for a wish, and calls a flow that it interrupted completed, without outputs."""
+    """On SIGINT, prompt flow reports a flow that it interrupted as completed, without outputs."""
     begun = SHOUT.replace(b"        while", f"        open(f'{tmp_path}/{{os.getpid()}}', 'w')\n        while".encode())
     agent = session(data("wait"), {**FLOW, "shout.py": begun})
     order(agent)

@@ -1,4 +1,4 @@
-"""What the next session does with the edits that an earlier one saved, honest and hostile ones."""
+"""What a session does with the edits that an earlier session saved, honest or hostile."""
 
 import base64
 import gzip
@@ -16,7 +16,7 @@ from .support import Agent
 
 
 def saved_of(agent: Agent, **changes: Any) -> dict[str, Any]:
-    """What the operator saves of a session, as it gives it to the next one."""
+    """Return what the operator saves from a session and gives to the next one."""
     status, answer = agent.call("GET", "/v1/edits")
     assert status == 200, answer
     members = {name: answer[name] for name in ("flowRevision", "deleted", "base", "archive")}
@@ -24,7 +24,7 @@ def saved_of(agent: Agent, **changes: Any) -> dict[str, Any]:
 
 
 def packed(*members: tuple[tarfile.TarInfo, bytes], **changes: Any) -> dict[str, Any]:
-    """Saved edits with an archive of any members."""
+    """Return saved edits with an archive of these members."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w:gz") as tar:
         for member, content in members:
@@ -41,7 +41,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
 
 
 def zeros(count: int) -> bytes:
-    """A tar of one file with `count` zeros, compressed."""
+    """Return a compressed tar of one file with `count` zeros."""
     target = io.BytesIO()
     with gzip.GzipFile(fileobj=target, mode="wb") as compressed:
         header = tarfile.TarInfo("zeros")
@@ -53,7 +53,7 @@ def zeros(count: int) -> bytes:
 
 
 def sparse(size: int) -> bytes:
-    """A tar whose one member is sparse: 10 GiB of it unpack from nothing."""
+    """Return a compressed tar of one sparse member, which unpacks to `size` bytes from no data."""
     header = tarfile.TarInfo("sparse")
     header.type = tarfile.GNUTYPE_SPARSE
     raw = bytearray(header.tobuf(tarfile.GNU_FORMAT))

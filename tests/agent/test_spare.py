@@ -1,4 +1,4 @@
-"""Flow tests in a process that has prompt flow imported already, by a real agent and the real prompt flow: as good as in a new one."""
+"""Flow tests in a process that has already imported prompt flow give the same results as in a new one. Uses a real agent."""
 
 import dataclasses
 import os
@@ -86,7 +86,7 @@ def spares(agent: Agent) -> list[int]:
 
 
 def spare_of(agent: Agent) -> int:
-    """The PID of the process that waits for the next test, or will."""
+    """Return the PID of the process that waits, or will wait, for the next test."""
     (pid,) = eventually("a spare process", lambda: spares(agent))
     return pid
 
@@ -97,7 +97,7 @@ def gone(pid: int) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A session in which somebody has tested once, and what that test found."""
+    """A session in which one test has run, and what that test found."""
 
     agent: Agent
     first: dict[str, Any]
@@ -140,10 +140,10 @@ def test_in_it_a_flow_ends_and_fails_as_in_a_new_process(tested: Session) -> Non
 
 
 def answer_of(agent: Agent, do: str) -> tuple[Any, ...]:
-    """All of an answer but what differs between any two."""
+    """Return the answer without what differs between any two."""
     status, answer = agent.call("POST", "/v1/test", {"inputs": {"do": do}})
     found = answer.get("outputs", {}).get("found", {}) | {"pid": 0}
-    said = [line for line in answer.get("stderrTail", "").splitlines() if "execution" not in line]  # a log, with times
+    said = [line for line in answer.get("stderrTail", "").splitlines() if "execution" not in line]  # log lines with times
     return status, answer.get("code"), answer.get("message"), found, said
 
 
@@ -172,7 +172,7 @@ def test_what_has_changed_since_it_was_started_is_as_in_a_new_process(start: Sta
 
 
 def imported(pid: int) -> None:
-    """Return when a process has begun to import the last of what it imports."""
+    """Wait until a process has begun the last of its imports."""
     eventually("imported", lambda: "/jiter" in Path(f"/proc/{pid}/maps").read_text())
 
 
@@ -308,7 +308,7 @@ def test_it_is_no_work_and_hides_none(start: StartAgent, flow_base: str) -> None
     assert spares(agent) == [pid]
 
     def seen() -> bool:
-        """Whether a command is known for one: not while the process imports: then it might be a child of it."""
+        """Return whether a command is recognized. While the process imports, a command might be its child."""
         assert agent.execute("true").wait() == 0
         return bool(agent.state()["activity"]["what"] == "exec (a short command)")
 

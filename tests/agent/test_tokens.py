@@ -1,4 +1,4 @@
-"""Who may call: every refusal of docs/agent-protocol.md, by a real agent."""
+"""Who may call: every refusal in docs/agent-protocol.md, with a real agent."""
 
 import json
 import time

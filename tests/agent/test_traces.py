@@ -1,4 +1,4 @@
-"""Spans of tests and runs at a recording OTLP server: whose they are, by which headers they come, and what is not in them."""
+"""Spans of tests and runs, received by a recording OTLP server: their resource, their headers, and what they must not contain."""
 
 import json
 import tempfile
@@ -15,7 +15,7 @@ from otlpserver import OtlpServer
 
 from . import support
 from .conftest import StartAgent
-from .feeds import where_is
+from .feeds import places_with
 from .support import Agent, eventually
 from .test_connections import CHAT, KEY, Secrets, open_ai
 from .test_runs import FLOW, data, order, outputs, over, told
@@ -46,13 +46,13 @@ def secrets(tmp_path: Path) -> Secrets:
 
 @pytest.fixture
 def start(start: StartAgent) -> Iterator[StartAgent]:
-    """Agents whose home's path is as short as in a pod: Unix sockets of a run lie below it."""
+    """Starts agents whose home has a path as short as in a pod, since a run creates Unix sockets below it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield lambda **arguments: start(**{"FLOWSESSION_HOME": f"{folder}/session", **arguments})
 
 
 def variable(tmp_path: Path, endpoint: str, *, content: bool = True, secret: str = "otlp") -> str:
-    """What the operator gives the pod."""
+    """Return the environment variable that the operator gives the pod."""
     headers = {"headers": str(tmp_path / "mounted" / secret), "secret": secret}
     return json.dumps({"endpoint": endpoint, "content": content, "resource": RESOURCE, **headers})
 
@@ -99,7 +99,7 @@ def test_the_spans_of_all_lines_of_a_run_come_with_its_name(
 
 
 def begun(start: StartAgent, python: str, content: bytes, traces: str, **environment: str) -> Agent:
-    """A session with the flow and data."""
+    """Start a session with the flow and data."""
     agent = start(python=python, FLOWSESSION_TRACING=traces, PF_DISABLE_TRACING="true", **environment)
     assert agent.put("p1", "f1", files={**FLOW, "data.jsonl": content})[0] == 200
     return agent
@@ -174,9 +174,9 @@ def test_an_endpoint_that_does_not_take_them_fails_no_test_and_the_log_says_why_
     tested("it answers with status 401; Secret 'otlp' does not exist or has no keys")
     otlp.status = 307
     tested("it answers with status 307; Secret 'otlp' does not exist or has no keys")
-    assert {request.path for request in otlp.requests} == {"/v1/traces"}  # the headers are for this endpoint alone
+    assert {request.path for request in otlp.requests} == {"/v1/traces"}  # the headers are for this endpoint only
     otlp.held.clear()
-    tested("no answer within 1 s")  # the endpoint still waits
+    tested("no answer within 1 s")  # the endpoint still holds its response
     otlp.held.set()
     secrets.write("otlp", {"authorization": "Bearer \u2603 otlp-7c1e"})
     tested("a key or value of Secret 'otlp' is no HTTP header")
@@ -184,7 +184,7 @@ def test_an_endpoint_that_does_not_take_them_fails_no_test_and_the_log_says_why_
     otlp.status = 200
     assert agent.flow("test", "--inputs", "text=hello").returncode == 0
     assert otlp.requests[-1].headers["authorization"] == "Bearer another"
-    assert where_is("otlp-7c1e", agent) == []
+    assert places_with("otlp-7c1e", agent) == []
 
 
 def test_an_endpoint_that_is_not_there_fails_no_run_and_a_failing_flow_says_what_it_said_before(
@@ -233,7 +233,7 @@ def test_spans_of_a_flex_flow(start: StartAgent, flow_base: str, otlp: OtlpServe
 
 def test_prompt_flows_core_alone_needs_a_package_and_says_so(start: StartAgent, secrets: Secrets, tmp_path: Path) -> None:
     core = support.base("core", "promptflow-core==1.18.5", "httpx")
-    secrets.write("own", {"type": "custom", "secrets.k": KEY})  # core alone tests nothing without any connection
+    secrets.write("own", {"type": "custom", "secrets.k": KEY})  # core alone runs no test without a connection
     traces = variable(tmp_path, "http://127.0.0.1:9")
     agent = begun(start, core, b"", traces, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
     ran = agent.flow("test", "--inputs", "text=hello")
@@ -250,7 +250,7 @@ def test_an_endpoint_that_never_answers_does_not_hold_up_a_cancel(
     eventually("the first line is done", lambda: told(agent)["lines"]["completed"] == 1)
     assert agent.call("DELETE", "/v1/runs?id=r-1")[0] == 200
     found = over(agent)
-    assert (found["state"], found["lines"]["completed"], otlp.requests) == ("Canceled", 1, [])  # the endpoint still waits
+    assert (found["state"], found["lines"]["completed"], otlp.requests) == ("Canceled", 1, [])  # the endpoint still holds its response
 
 
 def test_opentelemetrys_own_switch_records_nothing(

@@ -1,4 +1,4 @@
-"""The agent's end and the answers to what brings it about."""
+"""The agent's exit waits for the responses to requests in flight."""
 
 import socket
 from typing import Any
@@ -11,7 +11,7 @@ from flowsession_agent.session.children import Children
 
 
 class OneCall:
-    """An agent that looks, while it answers, whether an end would wait for it."""
+    """An agent that records, while it handles a request, whether its exit would wait for the response."""
 
     pod_uid = "u"
 

@@ -1,5 +1,5 @@
-"""Generated flow folders, resolved by prompt flow's own code and by ours: the same files, image and requirements, or a refusal that
-docs/flow-folders.md tells of."""
+"""Prompt flow's own code and ours resolve generated flow folders to the same files, image and requirements, except where
+docs/flow-folders.md says otherwise."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ SEEN: Counter[str] = Counter()
 
 
 class Upstream:
-    """Prompt flow, in a process that lives for all examples: its imports take seconds."""
+    """Prompt flow, in one process for all examples, since its imports take seconds."""
 
     def __init__(self, python: str, home: Path) -> None:
         environment = {"PF_HOME_DIRECTORY": str(home), "HOME": str(home), "PATH": "/usr/bin:/bin", "PF_DISABLE_TRACING": "true"}
@@ -104,7 +104,7 @@ ODD = [
 
 @st.composite
 def sources(draw: st.DrawFn) -> tuple[dict[str, bytes], dict[str, str], str, str]:
-    """Files, links, the flow folder, and the text of its flow file."""
+    """Generate files, links, the flow folder, and the name of its flow file."""
     flow, name = draw(FLOWS), draw(FLOW_FILES)
     files: dict[str, bytes] = {}
     places = st.sampled_from([flow, flow, ".", "shared", "top", "top/shared"])
@@ -121,7 +121,7 @@ def sources(draw: st.DrawFn) -> tuple[dict[str, bytes], dict[str, str], str, str
             target = draw(st.sampled_from(sorted({*files, *folders(files)})))
             if not clash(files, path) and not any(clash(dict.fromkeys(links, b""), one) for one in (path, target)):
                 targets = [*ends.values(), target]
-                # Links into folders that hold links may go round for ever: prompt flow follows them until it dies. Refused here.
+                # Links into folders that hold links may form a cycle, which prompt flow follows until it crashes. Refused here.
                 if not any(link.startswith(f"{end}/") for link in (*links, path) for end in targets):
                     links[path], ends[path] = posixpath.relpath(target, posixpath.dirname(path) or "."), target
     there = sorted({*files, *folders(files), *links})
@@ -135,14 +135,14 @@ def sources(draw: st.DrawFn) -> tuple[dict[str, bytes], dict[str, str], str, str
 
 @st.composite
 def written(draw: st.DrawFn, path: str) -> str:
-    """One of the ways to write a path."""
-    packed = path if path.endswith(".") else f"{path}.zip"  # "..zip" is the folder itself for prompt flow, and nobody's meaning
+    """Generate one of the ways to write a path."""
+    packed = path if path.endswith(".") else f"{path}.zip"  # prompt flow takes "..zip" for the folder itself, which nobody means
     return draw(st.sampled_from([path, path, path, f"./{path}", f"{path}/", packed, path.replace("/", "//"), f"util/../{path}"]))
 
 
 @st.composite
 def flow_texts(draw: st.DrawFn, entries: list[str], *, flex: bool) -> str:
-    """A flow file that includes the entries, in one of the ways to write YAML."""
+    """Generate a flow file that includes the entries, in one of the ways to write YAML."""
     document: dict[str, Any] = {"inputs": {"q": {"type": "string"}}, **({"entry": "a:b"} if flex else {"nodes": []})}
     environment = draw(
         st.sampled_from(
@@ -189,7 +189,7 @@ def pack(files: dict[str, bytes], links: dict[str, str]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mtime = len(content), 1_000_000_000  # zips know no earlier time than 1980
+            member.size, member.mtime = len(content), 1_000_000_000  # zip files can't hold times before 1980
             packed.addfile(member, io.BytesIO(content))
         for name, target in links.items():
             member = tarfile.TarInfo(name)
@@ -217,19 +217,19 @@ STRICTER = {
     "is not text": "binary requirements",
     "is not a requirement": "bad requirements",
 }
-"""What is refused here though prompt flow takes it, as docs/flow-folders.md says."""
+"""What is refused here though prompt flow accepts it, as docs/flow-folders.md says."""
 
 LENIENT = {
     "FileNotFoundError": "sub-folders in a zip, or no such requirements file",
     "IsADirectoryError": "a folder as requirements file",
     "NotADirectoryError": "a requirements file below a file",
 }
-"""What is taken here though prompt flow breaks on it, as docs/flow-folders.md says."""
+"""What is accepted here though prompt flow fails on it, as docs/flow-folders.md says."""
 
 
 def content(name: str, data: bytes, flow_file: str) -> Any:
-    """What is compared of a file: a flow file by what it says, since prompt flow writes it anew; a zip by what
-    is right in its root, since prompt flow looks for files of sub-folders in the root too."""
+    """Return what is compared of a file. Of a flow file, its parsed content, since prompt flow rewrites it. Of a zip, the files
+    directly in its root folder, since prompt flow looks for files of sub-folders there too."""
     if name == flow_file:
         return {key: value for key, value in flowyaml.document(name, data).items() if key != "additional_includes"}
     if data.startswith(b"PK"):
@@ -249,7 +249,7 @@ def test_a_folder_resolves_as_upstream_resolves_it(upstream: Upstream, source: t
 
 
 def verdict(theirs: dict[str, Any], found: Resolved | Unresolved) -> str:
-    """One word for what was seen; fails where the two differ and no rule says that they may."""
+    """Return a short name of the outcome. Fails if the two differ and no rule allows it."""
     if "error" in theirs:
         if isinstance(found, Unresolved):
             return "refused by both"
@@ -274,7 +274,7 @@ def verdict(theirs: dict[str, Any], found: Resolved | Unresolved) -> str:
 
 
 def test_the_corpus_shows_something() -> None:
-    """Runs after the one above: a corpus in which everything is refused, or nothing is, would prove nothing."""
+    """Runs after the test above. A corpus of which all or nothing is refused would prove nothing."""
     assert SEEN["the same, with includes"] > 100, SEEN
     assert SEEN["refused by both"] > 30, SEEN
     assert {"refused here only: outside", "taken here only: sub-folders in a zip, or no such requirements file"} <= set(SEEN), SEEN
@@ -316,7 +316,7 @@ def greet(name):
 
 
 def test_what_was_merged_and_judged_installs_and_runs(start: StartAgent, flow_base: str) -> None:
-    """The whole way: an archive with includes and included requirements, pins of prompt flow in both, and the flow's answer."""
+    """From end to end: an archive with includes and included requirements, pins of prompt flow in both, and the flow's answer."""
     found = ours(pack(SHARED_FLOW, {}), "flows/greet")
     assert isinstance(found, Resolved) and found.files is not None
     assert [warning.code for warning in found.warnings] == ["PinnedPromptflow"] * 2

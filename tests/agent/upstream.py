@@ -1,4 +1,4 @@
-"""Resolves flow folders by prompt flow's own code; run by the Python of an image, one JSON request a line, one answer a line.
+"""Resolve flow folders with prompt flow's own code. Runs in the Python of an image, reads a JSON request and writes an answer per line.
 
 Request: {"archive": base64 of a .tar.gz, "flow": "folder in it"}. Answer: what `resolve` returns, or {"error"}.
 """
@@ -30,11 +30,11 @@ class Warnings(logging.Handler):
 
 
 def resolve(request, warnings):
-    """What prompt flow makes of it: `pf flow build` resolves includes and environment in this order."""
+    """Return what prompt flow resolves it to, includes first and then the environment, as `pf flow build` does."""
     with tempfile.TemporaryDirectory() as name:
         root = (
             Path(name) / "1" / "2" / "3" / "4" / "source"
-        )  # so deep that no way out of it leads to /tmp itself: all of it would be copied
+        )  # deep enough that no path out of it leads to /tmp itself, which would be copied as a whole
         root.mkdir(parents=True)
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(request["archive"]))) as packed:
             packed.extractall(root)
@@ -62,9 +62,9 @@ def resolve(request, warnings):
 
 
 def main():
-    """Answers until the input ends."""
+    """Answer requests until the input ends."""
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever prompt flow prints is no answer
+    os.dup2(2, 1)  # keeps what prompt flow prints out of the answers
     warnings = Warnings()
     general_utils.logger.addHandler(warnings)
     for line in sys.stdin:

@@ -1,1 +1,1 @@
-"""The real operator process against a real etcd and kube-apiserver. Nodes, kubelets and most agents are played; nothing else is."""
+"""The real operator process against a real etcd and kube-apiserver. Only nodes, kubelets and most agents are simulated."""

@@ -1,4 +1,4 @@
-"""Agents for pods that have no container: a fake one whose every answer a test may choose, and the real one as a process."""
+"""Agents for pods that have no container: a fake one whose responses a test can replace, and the real one as a process."""
 
 import asyncio
 import base64
@@ -36,7 +36,7 @@ PACKAGES = [
 
 
 class Agent(Protocol):
-    """Serves a pod's address until it is stopped."""
+    """Serve a pod's address until stopped."""
 
     def start(self, pod: Object, ip: str) -> None: ...
 
@@ -45,19 +45,19 @@ class Agent(Protocol):
 
 @dataclass
 class Call:
-    """One call of the operator."""
+    """A request from the operator."""
 
     method: str
     path: str
     body: Any
     at: float
     id: str = ""
-    """The run that it is about, where the query says so."""
+    """The run that the request is about, if its query names one."""
 
 
 @dataclass
 class HttpAgent(FakeAgent):
-    """A fake agent at a pod's address: its tokens are verified, and packages are installed at once."""
+    """A fake agent at a pod's address. It verifies tokens and installs packages at once."""
 
     waits_for_news: ClassVar[bool] = True
     """Whether its long polls wait."""
@@ -66,13 +66,13 @@ class HttpAgent(FakeAgent):
     packages: list[Object] = field(default_factory=lambda: PACKAGES)
     calls: list[Call] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    """Why tokens were refused."""
+    """Reasons for which tokens were refused."""
     check_seconds: float = 0.5
-    """How long a check takes, from each new environment on."""
+    """Seconds that a check takes. Each new environment starts a check."""
     instead: Any = None
-    """Answers instead: bytes, a document, or a function of the Call that returns either or None."""
+    """Replacement for its responses: bytes, a document, or a function of the Call that returns either or None."""
     silent: bool = False
-    """Never answers."""
+    """Whether it never responds."""
     ahead: float = 0.0
     """Seconds by which its clock is ahead."""
     _check_timer: asyncio.TimerHandle | None = field(default=None, init=False)
@@ -82,7 +82,7 @@ class HttpAgent(FakeAgent):
         self.background.run(self._start(ip))
 
     def belong_to(self, pod: Object) -> None:
-        """Takes over what a pod tells its agent."""
+        """Take the uid and public keys from the pod."""
         self.uid = pod["metadata"]["uid"]
         env = {e["name"]: e.get("value", "") for e in pod["spec"]["containers"][0]["env"]}
         self._keys = {key["kid"]: _public_key(key) for key in json.loads(env["FLOWSESSION_PUBLIC_KEYS"])["keys"]}
@@ -91,7 +91,7 @@ class HttpAgent(FakeAgent):
         self.background.run(self._runner.cleanup())
 
     def send(self, word: str) -> None:
-        """Sends the operator a datagram."""
+        """Send the operator a datagram."""
         datagrams.send(self.order.get("editsAddress", ""), self.uid, word)
 
     def lines(self) -> list[str]:
@@ -106,7 +106,7 @@ class HttpAgent(FakeAgent):
         self._check_timer = asyncio.get_running_loop().call_later(self.check_seconds, self.finish_check)
 
     def is_for(self, request: web.Request) -> bool:
-        """Whether the operator means this agent's pod."""
+        """Return whether the request is meant for this agent's pod."""
         return self._problem(request.headers.get("X-Flowsession-Token", "")) != "TokenNotForThisPod"
 
     async def _start(self, ip: str) -> None:
@@ -117,9 +117,9 @@ class HttpAgent(FakeAgent):
         await web.TCPSite(self._runner, ip, PORT).start()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer the operator."""
+        """Respond to the operator."""
         raw = await request.read()
-        if request.path == "/healthz":  # without a token, which would tell the pod's uid
+        if request.path == "/healthz":  # no token, since a token would name the pod's uid
             self.calls.append(Call(request.method, request.path, None, time.time()))
             return web.json_response({"ok": True, "podUID": self.uid})
         if problem := self._problem(request.headers.get("X-Flowsession-Token", "")):
@@ -147,7 +147,7 @@ class HttpAgent(FakeAgent):
         return int(self.runs[call.id]["version"]) if call.id in self.runs else self.version
 
     def _problem(self, token: str) -> str:
-        """Why a token is no good, empty when it is."""
+        """Return why a token is refused, or an empty string."""
         try:
             head, claims, signature = token.split(".")
             header, claimed = json.loads(_decoded(head)), json.loads(_decoded(claims))
@@ -161,25 +161,25 @@ class HttpAgent(FakeAgent):
 
 
 class NoAgent:
-    """Nothing listens."""
+    """A pod with nothing listening."""
 
     def start(self, pod: Object, ip: str) -> None:
-        """The container runs, and that is all."""
+        """Do nothing: the container runs without an agent."""
 
     def stop(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
 
 class RealAgent:
-    """operator/flowsession_agent as a process. It listens on every address, so it gets a port of its own and a relay at the pod's."""
+    """operator/flowsession_agent as a process. It listens on every address, so it gets its own port and a relay at the pod's."""
 
     def __init__(self, background: Background, folder: Path, *, prefix: Sequence[str] = ()) -> None:
-        """`prefix` wraps its command, e.g. in a pid namespace of its own."""
+        """Prepare the process. `prefix` wraps its command, e.g. in a new pid namespace."""
         self._prefix = prefix
         self.home = folder / "home"
         self.log = folder / "agent.log"
         self.credentials: Path | None = None
-        """What stands for the mounted Secret."""
+        """The folder in place of the mounted Secret."""
         self._process: subprocess.Popen[bytes] | None = None
         self._port = free_port()
         self._relay = Relay(background, self._port)
@@ -209,7 +209,7 @@ class RealAgent:
 
     @property
     def child(self) -> int:
-        """The pid, here, of what the prefix started."""
+        """Return the pid, in this namespace, of the process that the prefix started."""
         assert self._process is not None
         return int(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()[0])
 

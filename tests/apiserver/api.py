@@ -19,7 +19,7 @@ MERGE = "application/merge-patch+json"
 
 
 class Refused(Exception):
-    """An answer that is not 2xx."""
+    """A response that is not 2xx."""
 
     def __init__(self, status: int, body: str) -> None:
         super().__init__(f"HTTP {status}: {body}")
@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 class Api:
-    """The API server as the administrator sees it, or somebody whom the administrator acts for; not through the recorder."""
+    """The API server as seen by the administrator, or by a user whom the administrator impersonates. Bypasses the recorder."""
 
     def __init__(self, server: str, token: str, ca: Path, *, acting_for: str = "") -> None:
         self.server = server
@@ -41,7 +41,7 @@ class Api:
         self._http = urllib3.PoolManager(ssl_context=ssl.create_default_context(cafile=str(ca)), maxsize=8, retries=False, timeout=60)
 
     def call(self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json", accept: str = "") -> Any:
-        """The decoded answer. Raises Refused."""
+        """Return the decoded response. Raises Refused."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Accept": accept or "application/json"}
         if self._acting_for:
             headers["Impersonate-User"] = self._acting_for
@@ -51,14 +51,14 @@ class Api:
         return json.loads(answer.data)
 
     def acting_for(self, user: str) -> "Api":
-        """The same as this user sees it."""
+        """Return the same client as this user."""
         return Api(self.server, self.token, self.ca, acting_for=user)
 
     def get(self, path: str) -> Any:
         return self.call("GET", path)
 
     def find(self, path: str) -> Any:
-        """The object, or None if it is not there."""
+        """Return the object, or None if it does not exist."""
         try:
             return self.get(path)
         except Refused as error:
@@ -73,7 +73,7 @@ class Api:
         return self.call("PATCH", path, body, content_type=MERGE)
 
     def delete(self, path: str, body: Object | None = None) -> None:
-        """Gone already is fine."""
+        """Delete the object. Accept that it is gone already."""
         try:
             self.call("DELETE", path, body)
         except Refused as error:
@@ -81,7 +81,7 @@ class Api:
                 raise
 
     def watch(self, path: str) -> Iterator[Object]:
-        """Events until the server ends the stream or nothing has come for some seconds."""
+        """Yield events until the server ends the stream or sends nothing for 30 s."""
         answer = self._http.request(
             "GET",
             f"{self.server}{path}",
@@ -99,7 +99,7 @@ class Api:
 
 
 def eventually(ask: Callable[[], T], *, seconds: float = 90, what: str = "") -> T:
-    """The first true answer. An AssertionError of `ask` counts as not yet, and is what is raised when the time is over."""
+    """Return the first true result of `ask`. An AssertionError in `ask` means "not yet" and is raised at the timeout."""
     began = time.monotonic()
     deadline = began + seconds
     while True:
@@ -117,7 +117,7 @@ def eventually(ask: Callable[[], T], *, seconds: float = 90, what: str = "") -> 
 
 
 def stays(ask: Callable[[], object], *, seconds: float) -> None:
-    """Asserts that something is so, all the time: for what must not happen there is nothing to wait for."""
+    """Assert that `ask` stays true for this long. What must not happen gives nothing to wait for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert ask()

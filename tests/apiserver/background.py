@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for the servers that tests talk to from plain functions."""
+"""An event loop in its own thread, for the servers that tests call from plain functions."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """Runs coroutines for callers in other threads."""
+    """Run coroutines for callers in other threads."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -17,7 +17,7 @@ class Background:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T], *, seconds: float = 90) -> T:
-        """What the coroutine returns or raises."""
+        """Return what the coroutine returns, or raise what it raises."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
 
     def stop(self) -> None:

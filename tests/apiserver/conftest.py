@@ -1,4 +1,4 @@
-"""A private control plane for all tests of this folder; for each test a namespace, and the operator behind the recorder."""
+"""A private control plane for all tests of this folder. Each test gets a namespace, and the operator connected through the recorder."""
 
 import contextlib
 import shutil
@@ -31,9 +31,9 @@ from localcluster.ports import free_port
 from needed_programs import pytest_collection_modifyitems as check_programs
 
 _LONGEST = ("test_instance_kill.py", "test_kill.py", "test_runs.py", "test_sources.py", "test_instances.py", "test_agents.py")
-"""Files with many minutes of waiting."""
+"""Files that wait for many minutes."""
 
-# The last thing that cleans up, should the tests themselves be killed with -9.
+# Cleans up even if the tests themselves are killed with -9.
 _WATCHDOG = "import os, sys; sys.stdin.read(); [os.kill(int(pid), 9) for pid in sys.argv[1:] if os.path.exists('/proc/' + pid)]"
 _FAILED = pytest.StashKey[bool]()
 _CONTROLLERS = "garbage-collector-controller,namespace-controller,resourcequota-controller,validatingadmissionpolicy-status-controller"
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class PrivateControlPlane(ControlPlane):
-    """With the controllers that the tests need, and none that ask how a node without a kubelet is."""
+    """A control plane with only the controllers that the tests need. None of them checks the health of a node without a kubelet."""
 
     def daemons(self) -> list[Daemon]:
         found = super().daemons()
@@ -58,7 +58,7 @@ class PrivateControlPlane(ControlPlane):
 
 @dataclass
 class Cluster:
-    """The control plane, as the administrator sees it."""
+    """The control plane as the administrator sees it."""
 
     plane: ControlPlane
     api: Api
@@ -70,7 +70,7 @@ class Cluster:
         return found
 
     def kubectl(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Runs kubectl as the administrator."""
+        """Run kubectl as the administrator."""
         command = [
             str(binaries.KUBERNETES.binary("kubectl")),
             f"--kubeconfig={self.plane.kubeconfig}",
@@ -89,14 +89,14 @@ def cluster() -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def private_cluster(make: type[ControlPlane], components: Sequence[str]) -> Iterator[Cluster]:
-    """A control plane with our CRDs in a folder of its own; nothing is left of it afterwards."""
+    """Yield a control plane with our CRDs in its own folder, and remove all of it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="fs-api-"))
     plane = make(folder, etcd_port=free_port(), etcd_peer_port=free_port(), apiserver_port=free_port(), components=components)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(plane.stop)
         plane.start()
-        stack.enter_context(ended_with_us(plane.daemons()))
+        stack.enter_context(killed_at_exit(plane.daemons()))
         found = Cluster(plane, Api(plane.server, plane.token, plane.ca), folder)
         install_crds(found.api, sorted((CHECKOUT / "crds").glob("*.yaml")))
         found.api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
@@ -104,10 +104,10 @@ def private_cluster(make: type[ControlPlane], components: Sequence[str]) -> Iter
 
 
 @contextlib.contextmanager
-def ended_with_us(daemons: Sequence[Daemon]) -> Iterator[None]:
-    """Kills these programs at the end, and also if the tests themselves are killed with -9.
+def killed_at_exit(daemons: Sequence[Daemon]) -> Iterator[None]:
+    """Kill these programs at the end, and also if the tests themselves are killed with -9.
 
-    Nothing of them is kept, and a graceful stop of an API server waits half a minute for open watches.
+    Their data is thrown away, and a graceful stop of an API server would wait half a minute for open watches.
     """
     pids = [str(daemon.pid()) for daemon in daemons]
     watchdog = subprocess.Popen([sys.executable, "-c", _WATCHDOG, *pids], stdin=subprocess.PIPE, start_new_session=True)
@@ -122,7 +122,7 @@ def ended_with_us(daemons: Sequence[Daemon]) -> Iterator[None]:
 
 
 def install_crds(api: Api, files: Sequence[Path]) -> None:
-    """Returns when all of them are served."""
+    """Install the CRDs and return once all of them are served."""
     definitions = [yaml.safe_load(file.read_text()) for file in files]
     for definition in definitions:
         api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
@@ -131,7 +131,7 @@ def install_crds(api: Api, files: Sequence[Path]) -> None:
 
 
 def _served(api: Api, crd: dict[str, Any]) -> bool:
-    """A new kind's storage takes its time after the condition says so."""
+    """Return whether the API server serves the kind. A new kind's storage may become available after its condition Established."""
     name, spec = crd["metadata"]["name"], crd["spec"]
     conditions = api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}").get("status", {}).get("conditions") or ()
     if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
@@ -145,7 +145,7 @@ def _served(api: Api, crd: dict[str, Any]) -> bool:
 
 @pytest.fixture(scope="module")
 def enforced(cluster: Cluster) -> Iterator[list[Object]]:
-    """The chart's admission policies, in force, and its roles for people."""
+    """Yield the chart's admission policies once they are in force. Also installs its roles for people."""
     manifests = policies.rendered("policies", "user-roles")
     text = yaml.safe_dump_all(manifests)
     applied = cluster.kubectl("apply", "-f", "-", stdin=text)
@@ -198,7 +198,7 @@ def operator_of_all(cluster: Cluster, recorder_of_all: Recorder, zygote: Zygote)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
-    """Shows with a failure what the operator asked of the API server, and its last log lines."""
+    """Add the operator's last requests to the API server and its last log lines to a failure's report."""
     report = yield
     lab = getattr(item, "funcargs", {}).get("namespace")
     item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
@@ -217,13 +217,13 @@ def namespace(
     kubelet_of_all: Kubelet,
     background: Background,
 ) -> Iterator[Lab]:
-    """A fresh namespace, in peace; the operator may or may not be running."""
-    recorder_of_all.peace()
+    """Yield a lab without faults. The operator may be running."""
+    recorder_of_all.disarm()
     kubelet_of_all.hold = kubelet_of_all.lingers = False
     kubelet_of_all.image_ids.clear()
     kubelet_of_all.make_agent = lambda: HttpAgent(background=background)
     yield Lab(cluster.api, recorder_of_all, operator_of_all, kubelet_of_all)
-    recorder_of_all.peace()
+    recorder_of_all.disarm()
     if request.node.stash.get(_FAILED, False):
         operator_of_all.kill()
     kubelet_of_all.lingers = False
@@ -233,21 +233,21 @@ def namespace(
 
 @pytest.fixture
 def lab(namespace: Lab) -> Lab:
-    """A fresh namespace; the operator is not started yet."""
+    """Return a fresh namespace, with no operator running."""
     namespace.operator.kill()
     return namespace
 
 
 @pytest.fixture
 def started(namespace: Lab) -> Lab:
-    """A fresh namespace, and the operator watching."""
+    """Return a fresh namespace, with the operator watching."""
     namespace.operator.go_on()
     return namespace
 
 
 @pytest.fixture
 def agents(namespace: Lab, background: Background) -> Callable[..., None]:
-    """Says what the agents of all pods to come are like: `agents(busy=True)`."""
+    """Return a function that sets the properties of future pods' agents: `agents(busy=True)`."""
 
     def chosen(**how: Any) -> None:
         namespace.kubelet.make_agent = lambda: HttpAgent(background=background, **how)
@@ -256,7 +256,7 @@ def agents(namespace: Lab, background: Background) -> Callable[..., None]:
 
 
 def _remove_all(api: Api) -> None:
-    """What other tests left must not occupy the operator of this one."""
+    """Remove other tests' objects, so that they don't occupy this test's operator."""
     kinds = [f"/apis/flowsession.dev/v1alpha1/{kind}" for kind in ("flowruns", "computesessions", "computeinstances", "flowenvironments")]
     for path in (*kinds, "/api/v1/pods"):
         for item in api.get(path)["items"]:

@@ -1,5 +1,6 @@
-"""Stands for the operator's worker, which the zygote forks from itself in place of half a second of imports: `python -IS` of this file and
-the zygote's socket in the abstract namespace. The worker has this process's standard streams, and this process ends as the worker does."""
+"""A stand-in for the operator's worker, run as `python -IS` with this file and the zygote's socket in the abstract namespace. It has
+the zygote fork the real worker, which saves half a second of imports. The worker uses this process's standard streams, and this process
+ends as the worker does."""
 
 import os
 import socket

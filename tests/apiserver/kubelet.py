@@ -1,4 +1,4 @@
-"""Plays scheduler and kubelet: binds pods, says that they run, starts their agents, and lets go of those that are deleted."""
+"""A simulated scheduler and kubelet: binds pods, reports them as running, starts their agents, and removes deleted pods."""
 
 import contextlib
 import errno
@@ -20,25 +20,25 @@ log = logging.getLogger(__name__)
 
 NODE = "node-1"
 _NETWORK = 80 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-"""Each test process has addresses of its own: at one that an agent has left nobody answers."""
+"""Each test process has its own addresses, and none is used twice: a stopped agent's address stays silent."""
 
 PODS = "/api/v1/pods?labelSelector=app.kubernetes.io/managed-by%3Dflowsession"
 
 
 class Kubelet:
-    """One thread; every pod of the operator becomes Running at once, unless `hold` says otherwise."""
+    """A thread that makes every pod of the operator Running at once, unless `hold` is set."""
 
     def __init__(self, api: Api, make_agent: Callable[[], Agent]) -> None:
         self._api = api
         self.make_agent = make_agent
         self.hold = False
-        """Pods stay unscheduled while this is so; `release` lets them go on."""
+        """Whether pods stay unscheduled. `release` starts them."""
         self.lingers = False
-        """Pods that are deleted stay, and so do their agents, as within their grace period; `release` lets them go."""
+        """Whether deleted pods and their agents stay, as within a grace period. `release` removes them."""
         self.image_ids: dict[str, str] = {}
-        """What the node reports of an image, by what the manifest calls it; of any other the id of one that no registry gave to it."""
+        """The imageID that the node reports, by image name in the manifest. Other images get an id that no registry assigned."""
         self.agents: dict[str, Agent] = {}
-        """By the pod's uid."""
+        """Agents by the pod's uid."""
         self._seen: set[str] = set()
         self._numbers = itertools.count(1)
         self._stop = threading.Event()
@@ -48,29 +48,29 @@ class Kubelet:
         self._thread.start()
 
     def stop(self) -> None:
-        """The thread ends when its watch does; nothing waits for that."""
+        """Have the thread end with its watch, without waiting for it, and stop the agents."""
         self._stop.set()
         self.stop_agents()
 
     def stop_agents(self) -> None:
-        """Every agent that is left."""
+        """Stop every remaining agent."""
         for uid in list(self.agents):
             self._end_agent(uid)
 
     def release(self) -> None:
-        """Runs, and ends, what was held back."""
+        """Run the pods that were held back and remove those that lingered."""
         self.hold = self.lingers = False
         for pod in self._api.get(PODS)["items"]:
             self._handle(pod)
 
     def set_status(self, pod: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
-        """Merge-patches a pod's status."""
+        """Merge-patch a pod's status."""
         meta = pod["metadata"]
         answer: dict[str, Any] = self._api.patch(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status", {"status": status})
         return answer
 
     def restart_container(self, pod: dict[str, Any], agent: Agent, *, reason: str = "Error", exit_code: int = 1) -> None:
-        """The container ended and was started again in the same pod, with another agent."""
+        """Simulate that the container ended and was started again in the same pod, with another agent."""
         meta = pod["metadata"]
         fresh = self._api.get(f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}")
         self._end_agent(meta["uid"])
@@ -144,7 +144,7 @@ class Kubelet:
                 except OSError as error:
                     if error.errno != errno.EADDRINUSE:
                         raise
-                    ip = self._address()  # another run of these tests on this machine has it
+                    ip = self._address()  # another run of these tests on this machine uses it
             self.agents[meta["uid"]] = agent
         self.set_status(
             pod,
@@ -178,5 +178,5 @@ class Kubelet:
 
 
 def now(offset: float = 0) -> str:
-    """The present, as a kubelet writes it."""
+    """Return the current time as a kubelet writes it."""
     return datetime.fromtimestamp(time.time() + offset, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

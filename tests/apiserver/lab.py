@@ -1,4 +1,4 @@
-"""The words that the tests are written in: a namespace, what is created in it, and what is waited for."""
+"""The vocabulary of the tests: a namespace, functions that create objects in it, and functions that wait for their state."""
 
 import itertools
 import time
@@ -17,7 +17,7 @@ SOURCE_LABEL = {"flowsession.dev/source": "true"}
 
 
 class Lab:
-    """One namespace of the private cluster, and whoever acts there."""
+    """A namespace of the private cluster, with the operator, kubelet and recorder."""
 
     def __init__(self, api: Api, recorder: Recorder, operator: Operator, kubelet: Kubelet) -> None:
         self.api = api
@@ -28,10 +28,10 @@ class Lab:
         self.new_namespace()
 
     def new_namespace(self) -> str:
-        """Goes on in a fresh namespace."""
+        """Switch to a fresh namespace."""
         self.namespace = f"t{next(_numbers)}"
         self.api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
-        # What the service account controller does, some time later.
+        # The service account controller does this some time later.
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
         self.api.post(f"/api/v1/namespaces/{self.namespace}/serviceaccounts", account)
         return self.namespace
@@ -72,13 +72,13 @@ class Lab:
         return answer
 
     def until_run(self, reason: str, name: str = "answers", *, says: str = "") -> Object:
-        """The run's status when its condition Complete has this reason."""
+        """Return the run's status once its condition Complete has this reason."""
         self.until_condition("Complete", reason, name, plural="flowruns", says=says)
         found: Object = self.api.get(self.path("flowruns", name))["status"]
         return found
 
     def create_config_map(self, name: str = "flow", *, labelled: bool = True, binary: Object | None = None, **files: str) -> Object:
-        """Keys are given with `__` for the dot: flow__dag__yaml."""
+        """Create a ConfigMap. Keys are given with `__` for the dot: flow__dag__yaml."""
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -97,7 +97,7 @@ class Lab:
         return answer
 
     def environment_of_flow(self, *, labelled: bool = True, **files: str) -> None:
-        """A ConfigMap with a flow folder, and the environment of it."""
+        """Create a ConfigMap with a flow folder, and an environment that uses it."""
         self.create_config_map(labelled=labelled, **(files or {"flow__dag__yaml": "nodes: []\n"}))
         self.create_environment(source={"configMap": {"name": "flow"}})
 
@@ -111,7 +111,7 @@ class Lab:
         return self.api.find(self.path("computesessions", name)) is None
 
     def pods(self, *, session: str = "") -> list[Object]:
-        """The pods of the namespace that are not on their way out."""
+        """Return the pods of the namespace that are not being deleted."""
         found = self.api.get(self.path("pods"))["items"]
         return [
             pod
@@ -121,12 +121,12 @@ class Lab:
         ]
 
     def the_pod(self, session: str = "") -> Object:
-        """The one pod that there is."""
+        """Return the only pod."""
         (pod,) = self.pods(session=session)
         return pod
 
     def agent(self, session: str = "ada") -> HttpAgent:
-        """The (fake) agent in the session's pod."""
+        """Return the (fake) agent of the session's pod."""
         agent = self.kubelet.agents[self.the_pod(session)["metadata"]["uid"]]
         assert isinstance(agent, HttpAgent)
         return agent
@@ -139,14 +139,14 @@ class Lab:
         return [e for e in found if e["involvedObject"]["name"] == name and (not reason or e["reason"] == reason)]
 
     def condition(self, kind: str, name: str = "ada", *, plural: str = "computesessions") -> Object:
-        """A condition, or an empty one."""
+        """Return the condition, or an empty one."""
         status = self.api.get(self.path(plural, name)).get("status") or {}
         return next((c for c in status.get("conditions") or () if c["type"] == kind), {"status": "", "reason": "", "message": ""})
 
-    # What is waited for.
+    # Waiting.
 
     def until_ready(self, name: str = "ada", *, seconds: float = 90) -> Object:
-        """The session when it is Ready and its packages are listed."""
+        """Return the session once it is Ready and its packages are listed."""
 
         def ready() -> Object:
             session = self.session(name)
@@ -161,7 +161,7 @@ class Lab:
     def until_condition(
         self, kind: str, reason: str, name: str = "ada", *, plural: str = "computesessions", says: str = "", seconds: float = 90
     ) -> Object:
-        """The condition when it has this reason, and its message these words."""
+        """Return the condition once it has this reason and its message contains `says`."""
 
         def so() -> Object:
             found = self.condition(kind, name, plural=plural)
@@ -174,8 +174,8 @@ class Lab:
     def until_environment(self, reason: str, *, says: str = "", name: str = "env", seconds: float = 90) -> Object:
         return self.until_condition("Ready", reason, name, plural="flowenvironments", says=says, seconds=seconds)
 
-    def until_told(self, reason: str, name: str = "ada") -> Object:
-        """The one Event with this reason."""
+    def until_event(self, reason: str, name: str = "ada") -> Object:
+        """Return the only Event with this reason."""
 
         def told() -> Object:
             found = self.events(name, reason=reason)
@@ -185,7 +185,7 @@ class Lab:
         return eventually(told)
 
     def settle(self, *, seconds: float = 90, quiet: float = 0.4) -> None:
-        """Returns when nothing was written to the namespace for a while."""
+        """Return once nothing has been written to the namespace for `quiet` seconds."""
 
         def quiet_for_long() -> bool:
             writes = self.writes()
@@ -194,7 +194,7 @@ class Lab:
         eventually(quiet_for_long, seconds=seconds, what="no writes any more")
 
     def backdate(self, name: str = "ada", *, seconds: float = 100) -> None:
-        """As if all this had happened earlier; the operator must not be running."""
+        """Move the session's and its pod's timestamps into the past. The operator must not be running."""
         assert not self.operator.running
         then = now(-seconds)
         status = {"readyAt": then, "startedAt": then, "lastActivity": {"at": then, "what": "start"}, "expiresAt": None}
@@ -211,11 +211,11 @@ class Lab:
         return self.recorder.writes(self.namespace, since=since)
 
     def lines(self, *, since: int = 0, without: tuple[str, ...] = ()) -> list[str]:
-        """The writes as "PATCH computesessions/status"."""
+        """Return the writes in the form "PATCH computesessions/status"."""
         return [request.line for request in self.writes(since=since) if not request.kind.startswith(without or ("\0",))]
 
-    def of_this_namespace(self, line: str = "", name: str = "") -> Any:
-        """Fits writes to this namespace; with a line only those."""
+    def writes_to_namespace(self, line: str = "", name: str = "") -> Any:
+        """Return a filter for writes to this namespace, of this line and object if given."""
         namespace = self.namespace
 
         def fits(request: Request) -> bool:
@@ -229,13 +229,13 @@ class Lab:
         return fits
 
     def of_the_session(self) -> Any:
-        """Fits every write to this namespace that is about sessions: the environment's own status is another story."""
-        fits = self.of_this_namespace()
+        """Return a filter for every write to this namespace except those of the environment's own status."""
+        fits = self.writes_to_namespace()
         return lambda request: fits(request) and request.kind != "flowenvironments/status"
 
 
 def refusal(call: Any, *arguments: Any, **named: Any) -> str:
-    """The words with which the API server refused a call."""
+    """Return the API server's message when it refuses a call."""
     with pytest.raises(Refused) as refused:
         call(*arguments, **named)
     assert refused.value.status in (400, 403, 422), refused.value

@@ -1,4 +1,4 @@
-"""The operator as a process of its own, whose way to the API server leads through the recorder."""
+"""The operator as its own process, which reaches the API server through the recorder."""
 
 import json
 import os
@@ -45,7 +45,7 @@ class Zygote:
         )
 
     def fork(self, order: dict[str, Any]) -> int:
-        """The new operator's pid."""
+        """Fork an operator and return its pid."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -58,13 +58,13 @@ class Zygote:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The tests' own environment without what would lead the operator to another cluster."""
+    """Return the tests' own environment without the variables that could lead the operator to another cluster."""
     kept = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "POD_NAMESPACE", "LOG_LEVEL")}
     return {**kept, "PYTHONPATH": str(CHECKOUT / "operator"), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **more}
 
 
 class Operator:
-    """Started, killed and started again by the tests; one at a time."""
+    """The operator process that tests start, kill and start again. Only one runs at a time."""
 
     def __init__(self, zygote: Zygote, recorder: Recorder, *, folder: Path, archive: Path) -> None:
         self._zygote = zygote
@@ -75,13 +75,13 @@ class Operator:
         self._starts = 0
         self.pid = 0
         self.pristine = False
-        """Whether the running one was started with nothing special, so that another test may go on with it."""
+        """Whether the running process has default settings, so that another test may reuse it."""
         self._log_from = 0
         self.log = folder / "operator-0.log"
         recorder.kill = self.kill
 
     def start(self, *, settings: dict[str, Any] | None = None, constants: dict[str, float] | None = None, wait: bool = True) -> None:
-        """Returns when it watches everything; `wait` False: at once."""
+        """Start it. With `wait`, return once it watches everything."""
         eventually(lambda: not self.running, what="the one before is gone")
         self._starts += 1
         self._log_from = 0
@@ -97,7 +97,7 @@ class Operator:
             self.wait_until_watching()
 
     def go_on(self) -> None:
-        """Starts it, or goes on with the one that another test left in good health; its log begins anew."""
+        """Start it, or reuse the healthy process of another test. Its log starts anew."""
         if self.running and self.pristine:
             self._log_from = self.log.stat().st_size
             self.wait_until_watching()
@@ -106,7 +106,7 @@ class Operator:
             self.start()
 
     def command(self) -> tuple[list[str], dict[str, str]]:
-        """The command that people start it with, and its environment."""
+        """Return the command that people start it with, and its environment."""
         return [sys.executable, "-m", "flowsession", *self.arguments(SETTINGS)], environment(KUBECONFIG=str(self._zygote.kubeconfig))
 
     def arguments(self, settings: dict[str, Any]) -> list[str]:
@@ -138,12 +138,12 @@ class Operator:
             time.sleep(0.01)
 
     def kill(self) -> None:
-        """kill -9; returns when it is gone."""
+        """Send SIGKILL and return once the process is gone."""
         if self.pid:
             kill_process(self.pid)
 
     def stop(self) -> None:
-        """SIGTERM, as Kubernetes stops a pod; kill -9 if that is not heard."""
+        """Send SIGTERM, as Kubernetes does to stop a pod, then SIGKILL if it is still running after 10 s."""
         if not self.running:
             return
         os.kill(self.pid, signal.SIGTERM)
@@ -153,7 +153,7 @@ class Operator:
         self.kill()
 
     def restart(self, **options: Any) -> None:
-        """kill -9 and a new one."""
+        """Kill it with -9 and start a new one."""
         self.kill()
         self.start(**options)
 
@@ -162,7 +162,7 @@ class Operator:
         return bool(self.pid) and _alive(self.pid)
 
     def lines(self, *levels: str) -> list[dict[str, Any]]:
-        """What the present one logged at these levels."""
+        """Return the current process's log entries at these levels."""
         found = []
         for line in self._text().splitlines():
             try:

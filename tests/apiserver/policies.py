@@ -1,4 +1,4 @@
-"""The chart's templates as Helm renders them, and whether its admission policies are in force by now."""
+"""The chart's templates as Helm renders them, and checks that its admission policies are in force."""
 
 import subprocess
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _PROBES: tuple[tuple[str, str, Object], ...] = (
 
 
 def rendered(*templates: str) -> list[Object]:
-    """What these templates of the chart become."""
+    """Return the objects that Helm renders from these templates of the chart."""
     binaries.build(binaries.HELM)
     command = [str(binaries.HELM.binary("helm")), "template", "flowsession", str(CHECKOUT / "charts" / "flowsession"), "-n", NAMESPACE]
     for template in templates:
@@ -33,7 +33,7 @@ def rendered(*templates: str) -> list[Object]:
 
 
 def bind(api: Api, user: str, role: str, namespace: str) -> None:
-    """Binds a ClusterRole to a user in one namespace."""
+    """Bind a ClusterRole to a user in one namespace."""
     body = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -45,7 +45,8 @@ def bind(api: Api, user: str, role: str, namespace: str) -> None:
 
 
 def in_force(api: Api) -> Sequence[bool]:
-    """Whether a stranger, who may create our objects and nothing else, is refused, for each policy; the last one fills in the user."""
+    """Return, for each policy, whether it is in force for a stranger who may only create our objects: whether it refuses a bad one,
+    fills in the user or owner, and removes forged annotations."""
     stranger = api.acting_for(STRANGER)
     return [*(_refused(stranger, *probe) for probe in _PROBES), _filled(stranger), *_owned_and_noted(stranger)]
 
@@ -73,7 +74,7 @@ def _filled(stranger: Api) -> bool:
 
 
 def _owned_and_noted(stranger: Api) -> Sequence[bool]:
-    """Whether an environment gets its owner, and nobody can forge what is noted of its changes."""
+    """Return whether an environment gets its owner, and whether the API server drops a forged record of its changes."""
     forged = {f"{mutations.CHANGED_BY_FIELD}source": "somebody"}
     try:
         made = _dry_run(stranger, "FlowEnvironment", "flowenvironments", {}, annotations=forged)

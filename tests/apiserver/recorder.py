@@ -1,4 +1,4 @@
-"""A reverse proxy between the operator and the API server: records every request, and does harm where a test asks for it."""
+"""A reverse proxy between the operator and the API server that records every request and injects faults on demand."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ GONE = {
 
 @dataclass
 class Request:
-    """One request of the operator. `status` is what the API server answered; 0: it never got that far, or not yet."""
+    """A request from the operator. `status` is the API server's response code, or 0 if the request never got there, or not yet."""
 
     method: str
     path: str
@@ -47,7 +47,7 @@ class Request:
 
     @property
     def line(self) -> str:
-        """Such as "PATCH computesessions/status"."""
+        """Return a short form such as "PATCH computesessions/status"."""
         return f"{self.method} {self.kind}"
 
     @property
@@ -66,21 +66,21 @@ class Request:
         return f"{self.line} {self.namespace}/{self.name} -> {self.status}"
 
 
-Harm = Callable[[Request, "Forward"], Awaitable[web.StreamResponse]]
+Effect = Callable[[Request, "Forward"], Awaitable[web.StreamResponse]]
 Forward = Callable[[], Awaitable[web.Response]]
 
 
 @dataclass
 class Fault:
-    """Harm to the `nth` request that fits, and to the `times - 1` after it."""
+    """A fault for the `nth` matching request and the `times - 1` after it."""
 
     fits: Callable[[Request], bool]
-    harm: Harm
+    inject: Effect
     nth: int = 1
     times: int = 1
     seen: int = 0
     done: threading.Event = field(default_factory=threading.Event)
-    """Set when the harm was done for the last time."""
+    """Set when the fault has occurred for the last time."""
 
     def takes(self, request: Request) -> bool:
         if not self.fits(request):
@@ -90,7 +90,7 @@ class Fault:
 
 
 class Recorder:
-    """Listens on a free port of the loopback, without TLS."""
+    """Listen on a free port of the loopback, without TLS."""
 
     def __init__(self, background: Background, *, upstream: str, ca: Path) -> None:
         self._background = background
@@ -101,7 +101,7 @@ class Recorder:
         self._watches: dict[asyncio.Task[Any], Request] = {}
         self._held: set[str] = set()
         self.kill: Callable[[], None] = lambda: None
-        """Kills the present operator; set by whoever starts it."""
+        """Kills the current operator. Set by whoever starts it."""
         self.port = background.run(self._start())
 
     @property
@@ -112,104 +112,104 @@ class Recorder:
         self._background.run(self._stop())
 
     def requests(self, namespace: str = "", *, since: int = 0) -> list[Request]:
-        """All that was recorded, in order of arrival."""
+        """Return all recorded requests in order of arrival."""
         return [r for r in self._requests[since:] if not namespace or r.namespace == namespace]
 
     def writes(self, namespace: str, *, since: int = 0) -> list[Request]:
-        """The writing requests to a namespace."""
+        """Return the requests that write to a namespace."""
         return [r for r in self.requests(namespace, since=since) if r.writes]
 
     def mark(self) -> int:
-        """A position for `since`."""
+        """Return a position for `since`."""
         return len(self._requests)
 
-    def harm(self, fits: Callable[[Request], bool], harm: Harm, *, nth: int = 1, times: int = 1) -> Fault:
-        """Arms a fault."""
-        fault = Fault(fits, harm, nth, times)
+    def inject(self, fits: Callable[[Request], bool], inject: Effect, *, nth: int = 1, times: int = 1) -> Fault:
+        """Arm a fault."""
+        fault = Fault(fits, inject, nth, times)
         self._faults.append(fault)
         return fault
 
-    def peace(self) -> None:
-        """Disarms all faults and lets watches through."""
+    def disarm(self) -> None:
+        """Disarm all faults and release held watches."""
         self._faults.clear()
         self._held.clear()
 
     def watching(self, kind: str) -> bool:
-        """Whether the operator has a watch on this kind open."""
+        """Return whether the operator has an open watch on this kind."""
         return any(request.kind == kind for request in list(self._watches.values()))
 
     def cut_watches(self, *kinds: str, hold: bool = False) -> None:
-        """Breaks the open watches of these kinds (plurals), in the middle of the stream; with `hold`, new ones wait."""
+        """Break the open watches of these kinds (plurals) in mid-stream. With `hold`, new ones wait."""
         if hold:
             self._held.update(kinds)
         self._background.run(self._cut(kinds))
 
     def expire_watches(self, *kinds: str) -> None:
-        """What waits and wants to go on from where it was is told 410 Gone; a fresh watch goes through."""
+        """Release the held watches: respond 410 Gone to those that want to resume, and let fresh ones through."""
         self._held.difference_update(kinds)
 
-    # The harms.
+    # The faults.
 
     async def kill_before(self, request: Request, _: Forward) -> web.StreamResponse:
-        """kill -9 of the operator; the API server never sees the request."""
+        """Kill the operator with -9 before the API server sees the request."""
         await asyncio.to_thread(self.kill)
         raise web.HTTPServiceUnavailable
 
     async def kill_after(self, request: Request, forward: Forward) -> web.StreamResponse:
-        """kill -9 of the operator after the API server did what was asked; nobody hears the answer."""
+        """Kill the operator with -9 after the API server carried out the request. The response is lost."""
         await forward()
         await asyncio.to_thread(self.kill)
         raise web.HTTPServiceUnavailable
 
     @staticmethod
-    def answer(status: int, reason: str, message: str, *, headers: dict[str, str] | None = None, details: Any = None) -> Harm:
-        """The request is not forwarded; this Status is the answer."""
+    def answer(status: int, reason: str, message: str, *, headers: dict[str, str] | None = None, details: Any = None) -> Effect:
+        """Respond with this Status instead of forwarding the request."""
 
-        async def harm(_: Request, __: Forward) -> web.StreamResponse:
+        async def inject(_: Request, __: Forward) -> web.StreamResponse:
             body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": status}
             return web.json_response(body | ({"details": details} if details else {}), status=status, headers=headers)
 
-        return harm
+        return inject
 
     @staticmethod
-    def swallow(status: int = 500) -> Harm:
-        """The API server does what was asked, but the operator hears of an error."""
+    def swallow(status: int = 500) -> Effect:
+        """Let the API server carry out the request, but respond with an error."""
 
-        async def harm(_: Request, forward: Forward) -> web.StreamResponse:
+        async def inject(_: Request, forward: Forward) -> web.StreamResponse:
             await forward()
             return web.json_response({"kind": "Status", "message": "injected: the answer got lost", "code": status}, status=status)
 
-        return harm
+        return inject
 
     @staticmethod
-    def delay(seconds: float) -> Harm:
-        """Forwards late."""
+    def delay(seconds: float) -> Effect:
+        """Forward the request late."""
 
-        async def harm(_: Request, forward: Forward) -> web.StreamResponse:
+        async def inject(_: Request, forward: Forward) -> web.StreamResponse:
             await asyncio.sleep(seconds)
             return await forward()
 
-        return harm
+        return inject
 
     @staticmethod
-    def first(work: Callable[[], object]) -> Harm:
-        """Somebody else does something right before the request is forwarded."""
+    def first(work: Callable[[], object]) -> Effect:
+        """Have another client act right before the request is forwarded."""
 
-        async def harm(_: Request, forward: Forward) -> web.StreamResponse:
+        async def inject(_: Request, forward: Forward) -> web.StreamResponse:
             await asyncio.to_thread(work)
             return await forward()
 
-        return harm
+        return inject
 
-    def kill_after_doing(self, work: Callable[[], object]) -> Harm:
-        """Somebody else does something, and then the operator is killed; the request is lost."""
+    def kill_after_doing(self, work: Callable[[], object]) -> Effect:
+        """Have another client act, then kill the operator. The request is lost."""
 
-        async def harm(_: Request, __: Forward) -> web.StreamResponse:
+        async def inject(_: Request, __: Forward) -> web.StreamResponse:
             await asyncio.to_thread(work)
             await asyncio.to_thread(self.kill)
             raise web.HTTPServiceUnavailable
 
-        return harm
+        return inject
 
     # The proxy.
 
@@ -250,10 +250,10 @@ class Recorder:
         async def forward() -> web.Response:
             return await self._forward(raw, request)
 
-        # Every armed fault counts what fits it, whichever does the harm in the end.
+        # Every armed fault counts its matching requests, even if another fault acts on them.
         taking = [fault for fault in self._faults if fault.takes(request)]
         try:
-            return await (taking[0].harm(request, forward) if taking else forward())
+            return await (taking[0].inject(request, forward) if taking else forward())
         finally:
             request.seconds = time.time() - request.at
             for fault in taking[:1]:
@@ -294,7 +294,7 @@ class Recorder:
 
 
 def kill_process(pid: int) -> None:
-    """SIGKILL; returns when the process does nothing any more."""
+    """Send SIGKILL and return once the process no longer runs."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""A TCP relay, whose connections a test may break."""
+"""A TCP relay whose connections a test can break."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from apiserver.background import Background
 
 
 class Relay:
-    """Hands on connections to a port of this machine. `cut` breaks them and takes no more, until `mend`."""
+    """Relay connections to a port of this machine. `cut` breaks them and refuses new ones until `mend`."""
 
     def __init__(self, background: Background, target: int) -> None:
         self._background = background
@@ -22,14 +22,14 @@ class Relay:
 
     def start(self, ip: str = "127.0.0.1", port: int = 0) -> None:
         self._place = (ip, port)
-        self.mend()
+        self.reopen()
 
-    def mend(self) -> None:
-        """Listen, at the same place as before."""
+    def reopen(self) -> None:
+        """Listen again at the same address."""
         self._background.run(asyncio.wait_for(self._listen(), 5))
 
     def cut(self) -> None:
-        """Break all connections, and refuse further ones."""
+        """Break all connections and refuse new ones."""
         self._background.run(self._cut())
 
     async def _listen(self) -> None:

@@ -1,4 +1,4 @@
-"""A real scheduler and six nodes that nobody runs: what it decides is all that is asked."""
+"""A real scheduler and six nodes without kubelets, for tests that only look at the scheduler's decisions."""
 
 import contextlib
 import shutil
@@ -15,12 +15,12 @@ from localcluster.ports import free_port
 NODES = [f"node-{number}" for number in range(6)]
 NAMESPACES = ["red", "green", "blue"]
 CPU, MEMORY = "1900m", "6Gi"
-"""What each node can give."""
+"""The allocatable CPU and memory of each node."""
 
 
 @contextlib.contextmanager
 def six_nodes() -> Iterator[Api]:
-    """With etcd, API server and scheduler of their own."""
+    """Yield an API server with six nodes, and its own etcd and scheduler."""
     binaries.build(binaries.KUBERNETES)
     folder = Path(tempfile.mkdtemp(prefix="fs-sched-"))
     components = ("etcd", "kube-apiserver", "kube-scheduler")

@@ -1,4 +1,4 @@
-"""The operator and agents: the real one, tokens, and agents that are mad, hostile or not there."""
+"""The operator and its agents: the real one, tokens, and agents that are broken, hostile or missing."""
 
 import base64
 import io
@@ -18,12 +18,12 @@ from apiserver.operator_process import NAMESPACE
 from fake_agent import Reply
 
 SOON = {"flowsession.reconcile.session.install:UNREACHABLE_AFTER": 2.0}
-"""Twenty seconds otherwise."""
+"""A shorter limit than the usual 20 s."""
 
 
 @pytest.fixture
 def real(started: Lab, background: Background, tmp_path: Path) -> Callable[[], RealAgent]:
-    """Every pod to come runs the real agent; returns the last one."""
+    """Run the real agent in all future pods. The result returns the latest one."""
     made: list[RealAgent] = []
 
     def make() -> RealAgent:
@@ -40,7 +40,7 @@ def _in_two_seconds(count: Callable[[], int]) -> int:
 
 
 def _ready(lab: Lab, name: str = "ada") -> dict[str, Any]:
-    """Ready, whether its packages are listed or not."""
+    """Return the condition once the session is Ready, even if its packages are not listed yet."""
     return lab.until_condition("Ready", "Running", name)
 
 
@@ -59,7 +59,7 @@ def test_the_real_agent_gets_the_flow_folder(started: Lab, real: Callable[[], Re
 
 
 def packed(**files: bytes) -> dict[str, str]:
-    """The binaryData of a ConfigMap with the files in a .tar.gz; names are given with `__` for the slash and `___` for the dot."""
+    """Return the binaryData of a ConfigMap with the files in a .tar.gz. Names are given with `__` for the slash and `___` for the dot."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, content in files.items():
@@ -70,7 +70,7 @@ def packed(**files: bytes) -> dict[str, str]:
 
 
 def test_the_real_agent_gets_a_packed_folder_with_its_includes_and_each_change_of_them(started: Lab, real: Callable[[], RealAgent]) -> None:
-    """Nearly as large as may be: 8 MiB, which are 11 on the wire."""
+    """The folder is nearly at the size limit: 8 MiB, 11 MiB as base64."""
     dag = b"additional_includes: [../../shared]\nnodes: []\n"
     large = b"0" * (8 * 1024 * 1024 - 200)
     started.create_config_map(binary=packed(flows__chat__flow___dag___yaml=dag, shared__util___py=b"1", flows__chat__large___csv=large))
@@ -196,13 +196,13 @@ def test_an_agent_that_says_nothing_of_use_is_said_to(started: Lab, agents: Call
     ready = eventually(lambda: started.condition("Ready") if started.condition("Ready")["reason"] else None)
     assert ready["status"] == "False", ready
     assert ready["message"], f"a condition without a word helps nobody: {ready}"
-    # The same pod, with an agent that came to its senses.
+    # The agent recovers in the same pod.
     started.agent().instead = None
     started.until_ready()
 
 
 class Boaster(HttpAgent):
-    """Whose every text is of this length."""
+    """An agent whose every text has this length."""
 
     waits_for_news = False
     length = 25_000
@@ -322,7 +322,7 @@ def test_an_agent_that_does_not_listen_is_told_and_heals(lab: Lab, background: B
     lab.create_session()
     lab.until_condition("Ready", "AgentUnreachable", says="port 8765")
     assert lab.session()["status"]["phase"] == "Failed"
-    lab.until_told("AgentUnreachable")
+    lab.until_event("AgentUnreachable")
     before = lab.recorder.mark()
     stays(lambda: lab.lines(since=before) == [], seconds=2)
     pod, agent = lab.the_pod(), HttpAgent(background=background)
@@ -365,7 +365,7 @@ def test_a_failed_install_is_told_in_the_agents_words(started: Lab, background: 
     started.until_condition("PackagesInstalled", reason, says="no version of nosuch")
     assert started.condition("Ready")["status"] == "False"
     assert started.session()["status"]["install"]["stderrTail"] == "ERROR: nosuch"
-    started.until_told(reason)
+    started.until_event(reason)
     assert started.pods(), "its pod stays, to be looked into"
 
 
@@ -406,7 +406,7 @@ def test_a_lost_key_is_told_at_once_and_what_happens_next(lab: Lab) -> None:
     lab.api.delete(KEYS)
     lab.operator.start(constants={"flowsession.reconcile.session.edits:SILENT_SECONDS": 2.0})
     lab.until_condition("Ready", "KeyLost", says="or at once by the annotation flowsession.dev/reset-requested-at")
-    lab.until_told("KeyLost")
+    lab.until_event("KeyLost")
     lab.api.patch(
         lab.path("computesessions", "ada"), {"metadata": {"annotations": {"flowsession.dev/reset-requested-at": "2026-11-28T14:00:00Z"}}}
     )

@@ -1,4 +1,4 @@
-"""Bad input that needs no kubelet to be bad: a clear condition, nothing lost, no storm, and healing by itself."""
+"""Bad input that fails without a kubelet: a clear condition, nothing lost, no storm of writes, and recovery without help."""
 
 import base64
 import os
@@ -13,7 +13,7 @@ from apiserver.conftest import Cluster
 from apiserver.lab import Lab
 
 MERGE_BOMB = "l0: &l0 {x: 1}\n" + "".join(f"l{n}: &l{n} {{<<: [{', '.join([f'*l{n - 1}'] * 10)}]}}\n" for n in range(1, 9))
-"""Half a kilobyte that a YAML loader merges into a hundred million entries."""
+"""Half a kilobyte that a YAML loader expands into a hundred million entries."""
 
 
 def test_no_such_environment_heals_when_it_appears(started: Lab) -> None:
@@ -22,7 +22,7 @@ def test_no_such_environment_heals_when_it_appears(started: Lab) -> None:
     assert started.condition("EnvironmentResolved")["reason"] == "EnvironmentNotFound"
     assert started.session()["status"]["phase"] == "Pending"
     assert started.pods() == []
-    started.until_told("EnvironmentNotFound")
+    started.until_event("EnvironmentNotFound")
     started.create_environment("later")
     started.until_ready()
     assert started.condition("EnvironmentResolved")["status"] == "True"
@@ -48,7 +48,7 @@ def test_no_such_config_map_heals_at_once_when_a_labelled_one_appears(started: L
 def test_a_missing_config_map_is_not_asked_for_in_a_storm(started: Lab) -> None:
     started.create_environment(source={"configMap": {"name": "flow"}})
     started.until_environment("SourceNotFound")
-    started.until_told("SourceNotFound", "env")
+    started.until_event("SourceNotFound", "env")
     before = started.recorder.mark()
     stays(lambda: len(started.recorder.requests(started.namespace, since=before)) <= 2, seconds=3)
     assert started.lines(since=before) == []
@@ -104,7 +104,7 @@ def test_a_deleted_config_map_leaves_running_sessions_alone(started: Lab) -> Non
     ids=lambda text: text[:24],
 )
 def test_a_flow_file_that_is_none_is_named_with_its_place(bad_flow: Lab, text: str, says: str) -> None:
-    """The operator stays the same process for all of them: none may take it down."""
+    """The operator stays the same process for all of them: none may crash it."""
     bad_flow.create_config_map(flow__dag__yaml=text)
     bad_flow.create_environment(source={"configMap": {"name": "flow"}})
     bad_flow.create_session()
@@ -130,7 +130,7 @@ def test_a_binary_flow_file_is_refused_and_other_binary_files_arrive(bad_flow: L
 
 @pytest.fixture
 def bad_flow(started: Lab) -> Iterator[Lab]:
-    """Sees to it that what is in a flow folder neither ends the operator nor makes a decision fail."""
+    """Check that a flow folder's content neither ends the operator nor makes a decision fail."""
     pid = started.operator.pid
     yield started
     assert started.operator.running
@@ -185,7 +185,7 @@ def test_quota_exceeded_says_so_and_heals_when_it_is_raised(started: Lab) -> Non
     started.until_condition("Ready", "QuotaExceeded", says="exceeded quota")
     assert started.condition("ComputeAllocated")["reason"] == "QuotaExceeded"
     assert started.session()["status"]["phase"] == "Pending"
-    started.until_told("QuotaExceeded")
+    started.until_event("QuotaExceeded")
     before = started.recorder.mark()
     stays(lambda: started.lines(since=before).count("POST pods") <= 3, seconds=3)
     assert set(started.lines(since=before)) <= {"POST pods"}, "refused again is no news"
@@ -205,7 +205,7 @@ def test_a_pod_that_the_api_server_refuses_is_told_in_its_words(started: Lab) ->
 
 
 def test_labels_and_annotations_that_the_platform_team_has_not_listed_reach_no_pod(started: Lab) -> None:
-    """Who can't create pods neither becomes an endpoint of somebody's Service by a session, nor takes its confinement off."""
+    """A user who can't create pods can use a session neither to become an endpoint of another's Service nor to lift its confinement."""
     started.create_environment()
     unconfined = {"container.apparmor.security.beta.kubernetes.io/session": "unconfined"}
     for given, says in (({"labels": {"app": "payments"}}, "label app"), ({"annotations": unconfined}, "annotation container.apparmor")):
@@ -219,7 +219,7 @@ def test_labels_and_annotations_that_the_platform_team_has_not_listed_reach_no_p
         started.until_condition("InSync", "PodMetadataNotAllowed", says="goes on as it is")
         asked = {"flowsession.dev/reset-requested-at": "2026-11-22T20:00:00Z"}
         started.api.patch(started.path("computesessions", "ada"), {"metadata": {"annotations": asked}})
-        started.until_told("RequestRefused")
+        started.until_event("RequestRefused")
         assert "payments" not in str(started.pods()) and "unconfined" not in str(started.pods()) and len(started.pods()) == 1
         started.api.delete(started.path("computesessions", "ada"))
         started.new_namespace()
@@ -228,7 +228,7 @@ def test_labels_and_annotations_that_the_platform_team_has_not_listed_reach_no_p
 
 @pytest.fixture
 def no_controllers(cluster: Cluster) -> Iterator[None]:
-    """Controllers stand still, so that a namespace stays Terminating with all that is in it."""
+    """Stop the controllers, so that a namespace stays Terminating with everything in it."""
     pid = cluster.pid("kube-controller-manager")
     os.kill(pid, signal.SIGSTOP)
     yield
@@ -274,7 +274,7 @@ def test_of_two_sessions_of_a_user_the_oldest_wins(started: Lab) -> None:
     assert started.session("second")["status"]["phase"] == "Failed"
     assert len(started.pods()) == 1
     assert started.condition("Ready", "first")["status"] == "True"
-    # Its owner has to ask again: nothing starts behind anybody's back.
+    # Its owner has to ask again: nothing starts without the owner's knowledge.
     started.api.delete(started.path("computesessions", "first"))
     eventually(lambda: started.gone("first"))
     stays(lambda: started.pods(session="second") == [], seconds=1)
@@ -299,7 +299,7 @@ def test_of_two_sessions_made_at_the_same_time_exactly_one_runs(lab: Lab) -> Non
 
 
 def test_a_rival_of_the_same_second_leaves_one_of_both(started: Lab) -> None:
-    """Creation is known in whole seconds only; ties are broken by uid, so the later one may win over one that is Ready."""
+    """Creation times have whole seconds. The uid breaks ties, so the later session may win over one that is Ready."""
     users = [f"u{n}" for n in range(4)]
     started.create_environment()
     started.until_environment("Resolved")

@@ -1,4 +1,4 @@
-"""How many requests a session costs: the promise of the architecture, counted on the wire."""
+"""How many requests a session costs: the architecture's promise, counted on the wire."""
 
 import pytest
 
@@ -14,7 +14,7 @@ BESIDES = ["POST configmaps", "POST events"]
 def test_a_session_with_nothing_to_install_is_ready_after_two_writes_and_one_more_that_says_it_starts(
     started: Lab, first: float, more: int
 ) -> None:
-    """A start that is not over within FIRST_SECONDS says so: an empty STATUS reads as a dead operator."""
+    """A start that takes longer than FIRST_SECONDS is reported: an empty STATUS looks like a dead operator."""
     started.operator.restart(
         constants={"flowsession.reconcile.session.draft:FIRST_SECONDS": first, "flowsession.reconcile.session.draft:PROGRESS_SECONDS": 60.0}
     )

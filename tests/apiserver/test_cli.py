@@ -1,4 +1,4 @@
-"""`kubectl flow` against a real API server: a folder is started, shown, changed, explained and ended, by the program as users call it."""
+"""`kubectl flow` against a real API server: a folder is started, shown, changed, explained and ended with the program that users call."""
 
 import json
 import os
@@ -26,7 +26,7 @@ PROGRAM = [sys.executable, "-m", "flowsession_cli"]
 
 @pytest.fixture
 def environ(cluster: Cluster, tmp_path: Path) -> dict[str, str]:
-    """What the program finds: kubectl, and the administrator's kubeconfig."""
+    """Return the program's environment: kubectl, and the administrator's kubeconfig."""
     folder = binaries.KUBERNETES.binary("kubectl").parent
     return {
         **{name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
@@ -39,7 +39,7 @@ def environ(cluster: Cluster, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def flow(started: Lab, environ: dict[str, str]) -> Flow:
-    """Runs `kubectl flow` in the lab's namespace, in a pipe."""
+    """Return a function that runs `kubectl flow` in the lab's namespace, without a terminal."""
 
     def run(command: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         call = [*PROGRAM, command, *words]
@@ -52,7 +52,7 @@ def flow(started: Lab, environ: dict[str, str]) -> Flow:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A flow folder."""
+    """Create a flow folder."""
     made = tmp_path / "chat"
     made.mkdir()
     (made / "flow.dag.yaml").write_text("inputs: {}\noutputs: {}\nnodes: []\n")
@@ -118,7 +118,7 @@ def test_suspend_resume_reset_and_keep_alive(started: Lab, flow: Flow, folder: P
     reset = flow("reset", "chat", "--yes")
     assert reset.returncode == 0, reset.stderr
     assert lab.session("chat")["status"]["podName"] != pod
-    # Nobody plays a kubelet that commands could be run by: that they get as far as to one is what can be seen.
+    # The simulated kubelet can't run commands, so this only checks that the command gets as far as the kubelet.
     executed = flow("exec", "chat", "--", "true")
     assert (executed.returncode, executed.stdout) == (1, "")
     assert "no preferred addresses found" in executed.stderr
@@ -162,7 +162,7 @@ def test_a_size_that_is_not_there_is_explained(started: Lab, flow: Flow, folder:
 def test_interrupted_it_lets_the_start_go_on(started: Lab, environ: dict[str, str], folder: Path) -> None:
     lab = started
     lab.kubelet.hold = True
-    # Where the tests run in the background ^C is ignored, and so it would be by the program.
+    # If the tests run in the background, ^C is ignored, and the program would inherit that.
     program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from flowsession_cli import __main__ as m; m.main()"
     call = [sys.executable, "-c", program, "start", str(folder), "-n", lab.namespace]
     process = subprocess.Popen(call, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -222,7 +222,7 @@ def test_a_run_is_followed_over_a_broken_connection(
         relay.cut()
         assert b"the cluster doesn't answer" in (lost := process.stderr.readline())
         assert lost.endswith(b"; run first goes on, and is looked for again until ^C\n")
-        relay.mend()
+        relay.reopen()
         assert process.stderr.readline() == b"the cluster answers again\n"
         agent = lab.agent("chat")
         agent.outputs = b"packed"
@@ -243,7 +243,7 @@ def test_environments_sizes_instances_and_costs(started: Lab, flow: Flow, folder
     for request, told in (("refresh", "nothing changed in the flow folder"), ("check-version", "(")):
         asked = flow("env", request, "chat")
         assert (asked.returncode, told in asked.stdout) == (0, True), asked
-    updated = flow("env", "update", "chat")  # no registry is reached here
+    updated = flow("env", "update", "chat")  # no registry is reachable here
     assert (updated.returncode, "kubectl flow: nothing has changed: sessions go on starting from" in updated.stderr) == (1, True), updated
     sizes = Sizes(lab)
     sizes.create(D2)
@@ -265,7 +265,7 @@ def test_environments_sizes_instances_and_costs(started: Lab, flow: Flow, folder
 
 @pytest.fixture
 def stranger(cluster: Cluster, environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """The program's surroundings, for somebody without a right."""
+    """Return the program's environment for a user without any rights."""
     text = kubeconfig.write(
         tmp_path / "stranger", Access(cluster.plane.server, cluster.plane.ca, cluster.plane.token), user="stranger"
     ).read_text()
@@ -282,7 +282,7 @@ def test_a_missing_right_is_named(started: Lab, flow: Flow, stranger: dict[str, 
 
 
 def test_the_rights_of_one_namespace_are_enough(started: Lab, flow: Flow, stranger: dict[str, str], folder: Path) -> None:
-    """And Events, which somebody may not be let see, are missing from an answer, and don't take its place."""
+    """Without the right to read Events, the output says that they are missing and still shows the rest."""
     lab, role = started, f"{started.namespace}-edit"
     ours = {"apiGroups": ["flowsession.dev"], "resources": ["*"], "verbs": ["*"]}
     folders = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}
@@ -355,7 +355,7 @@ def _elsewhere(folder: Path, text: str, *, port: int = 9) -> Path:
 
 
 def test_listing_is_quick(flow: Flow, environ: dict[str, str], started: Lab) -> None:
-    """Processor time, kubectl's with it: a wall clock would measure the other tests too. The first call fills kubectl's cache."""
+    """Measures CPU time, kubectl's included: wall-clock time would measure the other tests too. The first call fills kubectl's cache."""
     flow("ls")
     took = []
     for _ in range(5):

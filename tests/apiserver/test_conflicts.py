@@ -1,4 +1,4 @@
-"""Others write too, and the API server has bad days: conflicts, refusals, lost answers, late answers, lost watches."""
+"""Concurrent writers and a failing API server: conflicts, refusals, lost responses, late responses, lost watches."""
 
 import pytest
 
@@ -27,8 +27,8 @@ def test_somebody_else_changes_the_session_before_every_status_write(started: La
         count += 1
         started.api.patch(started.path("computesessions", "ada"), {"metadata": {"labels": {"turn": str(count)}}})
 
-    # Without a last time nobody could ever win.
-    started.recorder.harm(started.of_this_namespace("PATCH computesessions/status"), started.recorder.first(relabel), times=5)
+    # Only five times: against an endless rival the operator could never win.
+    started.recorder.inject(started.writes_to_namespace("PATCH computesessions/status"), started.recorder.first(relabel), times=5)
     started.create_session()
     _right(started)
     assert count == 5
@@ -57,7 +57,7 @@ def test_every_kind_of_write_that_fails_is_done_again(started: Lab, status: int,
     answer = Recorder.answer(status, reason, "injected", headers={"Retry-After": "1"} if status == 429 else None)
     lines = ["POST pods", "PATCH computesessions/status", "POST configmaps", "POST events", "PATCH flowenvironments/status"]
     faults = {
-        line: started.recorder.harm(started.of_this_namespace(line), answer, times=1 if line == "POST events" else 2) for line in lines
+        line: started.recorder.inject(started.writes_to_namespace(line), answer, times=1 if line == "POST events" else 2) for line in lines
     }
     started.create_environment()
     started.create_session()
@@ -68,7 +68,7 @@ def test_every_kind_of_write_that_fails_is_done_again(started: Lab, status: int,
 
 def test_events_are_told_once_however_often_the_status_meets_a_conflict(started: Lab) -> None:
     conflict = Recorder.answer(409, "Conflict", "injected")
-    started.recorder.harm(started.of_this_namespace("PATCH computesessions/status"), conflict, times=4)
+    started.recorder.inject(started.writes_to_namespace("PATCH computesessions/status"), conflict, times=4)
     started.create_environment()
     started.create_session()
     _right(started)
@@ -77,7 +77,7 @@ def test_events_are_told_once_however_often_the_status_meets_a_conflict(started:
 
 @pytest.mark.parametrize("line", ["POST pods", "PATCH computesessions/status", "POST configmaps", "PATCH flowenvironments/status"])
 def test_a_lost_answer_doubles_nothing(started: Lab, line: str) -> None:
-    fault = started.recorder.harm(started.of_this_namespace(line), Recorder.swallow(), times=2)
+    fault = started.recorder.inject(started.writes_to_namespace(line), Recorder.swallow(), times=2)
     started.create_environment()
     started.create_session()
     _right(started)
@@ -86,7 +86,7 @@ def test_a_lost_answer_doubles_nothing(started: Lab, line: str) -> None:
 
 
 def test_late_answers_double_nothing(started: Lab) -> None:
-    started.recorder.harm(started.of_this_namespace(), Recorder.delay(0.3), times=100)
+    started.recorder.inject(started.writes_to_namespace(), Recorder.delay(0.3), times=100)
     started.create_environment()
     started.create_session()
     _right(started)
@@ -98,7 +98,7 @@ def test_a_session_deleted_while_its_pod_is_being_made_leaves_no_pod(started: La
     started.create_environment()
     started.until_environment("Resolved")
     gone = started.recorder.first(lambda: started.api.delete(started.path("computesessions", "ada")))
-    started.recorder.harm(started.of_this_namespace("POST pods"), gone)
+    started.recorder.inject(started.writes_to_namespace("POST pods"), gone)
     started.create_session()
     eventually(lambda: "POST pods" in started.lines())
     eventually(lambda: started.api.get(started.path("pods"))["items"] == [], what="garbage collection takes the pod")
@@ -110,7 +110,7 @@ def test_a_refused_pod_is_not_taken_for_quota_forever(started: Lab) -> None:
     refused = Recorder.answer(
         403, "Forbidden", 'pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1'
     )
-    started.recorder.harm(started.of_this_namespace("POST pods"), refused)
+    started.recorder.inject(started.writes_to_namespace("POST pods"), refused)
     started.create_environment()
     started.create_session()
     started.until_condition("Ready", "QuotaExceeded")
@@ -124,7 +124,7 @@ def test_a_namespace_that_ends_says_so_once(started: Lab) -> None:
         "unable to create new content in namespace because it is being terminated",
         details={"causes": [{"reason": "NamespaceTerminating", "message": "is being terminated", "field": "metadata.namespace"}]},
     )
-    started.recorder.harm(started.of_this_namespace("POST pods"), ending, times=1000)
+    started.recorder.inject(started.writes_to_namespace("POST pods"), ending, times=1000)
     started.create_environment()
     started.create_session()
     eventually(lambda: "POST pods" in started.lines())

@@ -1,4 +1,4 @@
-"""What the API server itself makes of our kinds: columns, documentation, defaults, and refusals in words for people."""
+"""How the API server itself presents our kinds: columns, documentation, defaults, and refusals that people understand."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`installer.credentialsSecretName` with a real API server, agent and index: who reads the Secret, when, and what is told."""
+"""`installer.credentialsSecretName` with a real API server, agent and index: who reads the Secret, when, and what is reported."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def index(tmp_path: Path, token: str) -> Iterator[Index]:
 
 @pytest.fixture
 def real(started: Lab, background: Background, tmp_path: Path) -> Callable[[], RealAgent]:
-    """Every pod to come runs the real agent; makes another one."""
+    """Run the real agent in all future pods. The result makes another one."""
 
     def make() -> RealAgent:
         made.append(RealAgent(background, tmp_path / str(len(made))))
@@ -66,12 +66,12 @@ def install_again(lab: Lab) -> None:
 
 
 def readings(lab: Lab) -> list[str]:
-    """What the operator asked for of the namespace's Secrets."""
+    """Return the operator's requests for the namespace's Secrets."""
     return [str(request) for request in lab.recorder.requests(lab.namespace) if request.kind == "secrets"]
 
 
 def all_that_can_be_read(lab: Lab) -> str:
-    """Every object of the namespace that is no Secret, and the operator's log."""
+    """Return every object of the namespace except Secrets, and the operator's log."""
     plurals = ("computesessions", "flowenvironments", "pods", "configmaps", "events")
     return json.dumps([lab.api.get(lab.path(plural)) for plural in plurals]) + json.dumps(lab.operator.lines())
 
@@ -135,7 +135,7 @@ def test_a_secret_that_can_not_be_used_is_named_and_seen_when_it_is_corrected(
     assert found["message"].endswith("Then try again by the annotation flowsession.dev/install-requested-at")
     assert started.session()["status"]["phase"] == "Failed"
     assert index.front.requests == []
-    assert started.until_told("FeedCredentialsMissing")["message"] in found["message"] + started.condition("Ready")["message"]
+    assert started.until_event("FeedCredentialsMissing")["message"] in found["message"] + started.condition("Ready")["message"]
     correct(started, token)
     install_again(started)
     started.until_ready(seconds=30)
@@ -157,7 +157,7 @@ def test_a_changed_secret_is_seen_at_the_next_install(started: Lab, real: Any, i
 
 def test_an_operator_that_may_not_read_it_says_so(started: Lab, real: Any, index: Index) -> None:
     forbidden = Recorder.answer(403, "Forbidden", 'secrets "team-feed" is forbidden')
-    started.recorder.harm(lambda request: request.kind == "secrets" and request.name == "team-feed", forbidden, times=100)
+    started.recorder.inject(lambda request: request.kind == "secrets" and request.name == "team-feed", forbidden, times=100)
     create_environment(started, index)
     started.create_session()
     started.until_condition("PackagesInstalled", "FeedCredentialsMissing", says="the operator may not read Secret 'team-feed'", seconds=30)
@@ -167,7 +167,7 @@ def test_an_operator_that_may_not_read_it_says_so(started: Lab, real: Any, index
 def test_a_reading_that_fails_is_tried_again(started: Lab, real: Any, index: Index, token: str) -> None:
     create_secret(started, token)
     broken = Recorder.answer(500, "InternalError", "injected")
-    fault = started.recorder.harm(lambda request: request.kind == "secrets" and request.name == "team-feed", broken)
+    fault = started.recorder.inject(lambda request: request.kind == "secrets" and request.name == "team-feed", broken)
     create_environment(started, index)
     started.create_session()
     started.until_ready(seconds=30)
@@ -188,7 +188,7 @@ def test_an_operator_killed_during_the_install(started: Lab, real: Any, index: I
 
 
 def test_an_agent_killed_during_the_install(started: Lab, real: Any, index: Index, token: str) -> None:
-    """The one in its place knows no token, and is told it anew."""
+    """The new agent has no token, and the operator sends it again."""
     create_secret(started, token)
     create_environment(started, index)
     index.front.open.clear()
@@ -206,7 +206,7 @@ def test_an_agent_killed_during_the_install(started: Lab, real: Any, index: Inde
 
 @pytest.fixture
 def stranger(tmp_path: Path, token: str) -> Iterator[Index]:
-    """A server of somebody's who may write the requirements, and not read the Secret."""
+    """Run the server of a stranger who may write the requirements but not read the Secret."""
     stranger = Index(tmp_path / "stranger", token)
     wheel(stranger.packages, "inner_tool", "99.0", value="stranger")
     with closing(stranger):

@@ -1,4 +1,4 @@
-"""FlowValid against a real API server: soon after a change, on the session and on its environment, for hardly any writes."""
+"""FlowValid against a real API server: set soon after a change, on the session and its environment, with hardly any writes."""
 
 import json
 import time
@@ -12,13 +12,13 @@ MISSING = {"code": "ModuleMissing", "message": "No module named 'bs4': add it", 
 
 
 def checking(lab: Lab, **fields: object) -> None:
-    """Agents from now on check flows."""
+    """Have future agents check flows."""
     background = lab.kubelet.make_agent().background
     lab.kubelet.make_agent = lambda: HttpAgent(background=background, **{"verdict": "Valid", **fields})
 
 
 def until_valid(lab: Lab, reason: str, *, name: str = "ada") -> float:
-    """Seconds until the session and its environment say so."""
+    """Return the seconds until the session and its environment have this reason."""
     began = time.monotonic()
     lab.until_condition("FlowValid", reason, name)
     lab.until_condition("FlowValid", reason, "env", plural="flowenvironments")

@@ -1,4 +1,4 @@
-"""Agents that session code has replaced: each may do harm to its own session, none to the operator, the API server or etcd."""
+"""Agents that session code has replaced: each may harm its own session, but not the operator, the API server or etcd."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,13 @@ from apiserver.lab import Lab
 
 WATCHED_SECONDS = 6.0
 MOST_SHARE = 0.25
-"""Of a processor, with two such agents; one that is not held off takes all of it."""
+"""The operator's share of one processor with two such agents. Without protection, a single one takes all of it."""
 
 Poll = Callable[["Hostile", asyncio.StreamWriter], Any]
 
 
 class Hostile:
-    """Says that an install is under way, in a version more each time, and answers long polls as a test has it."""
+    """Report an install in progress, each time in a new version, and respond to long polls as the test's `poll` does."""
 
     def __init__(self, background: Background, poll: Poll) -> None:
         self._background = background
@@ -67,14 +67,14 @@ class Hostile:
 
 
 async def interim(agent: Hostile, writer: asyncio.StreamWriter) -> None:
-    """Endless interim answers."""
+    """Send endless interim responses."""
     while True:
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 500)
         await writer.drain()
 
 
 async def extensions(agent: Hostile, writer: asyncio.StreamWriter) -> None:
-    """An endless chunk extension."""
+    """Send an endless chunk extension."""
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
     while True:
         writer.write(b"x=y;" * 4000)
@@ -82,7 +82,7 @@ async def extensions(agent: Hostile, writer: asyncio.StreamWriter) -> None:
 
 
 async def drip(agent: Hostile, writer: asyncio.StreamWriter) -> None:
-    """A byte at a time, without a pause."""
+    """Send a byte at a time, without a pause."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n")
     while True:
         writer.write(b"x")
@@ -91,12 +91,12 @@ async def drip(agent: Hostile, writer: asyncio.StreamWriter) -> None:
 
 
 async def news(agent: Hostile, writer: asyncio.StreamWriter) -> None:
-    """News each time, at once."""
+    """Send a new state each time, at once."""
     agent.answer(writer, agent.state())
 
 
 class Namer(HttpAgent):
-    """Says in each answer that it has other packages, and another flow folder, than ever before."""
+    """Report new packages and a new flow folder in each response."""
 
     waits_for_news = False
 
@@ -106,7 +106,7 @@ class Namer(HttpAgent):
 
 
 class Turncoat(HttpAgent):
-    """Names what was ordered and what was not by turns, and fails and succeeds by turns."""
+    """Alternate between the ordered names and others, and between failure and success."""
 
     waits_for_news = False
 
@@ -121,7 +121,7 @@ class Turncoat(HttpAgent):
 
 @pytest.mark.parametrize("agent", [Namer, Turncoat], ids=lambda agent: agent.__name__)
 def test_what_it_says_fills_neither_etcd_nor_the_api_server(started: Lab, background: Background, agent: type[HttpAgent]) -> None:
-    """An agent that named a new packagesRevision in each answer made 139 ConfigMaps in 10 s."""
+    """An agent that named a new packagesRevision in each response caused 139 ConfigMaps in 10 s."""
     started.kubelet.make_agent = lambda: agent(background=background)
     started.create_environment(requirementsText="pandas")
     mark = started.recorder.mark()
@@ -135,7 +135,7 @@ def test_what_it_says_fills_neither_etcd_nor_the_api_server(started: Lab, backgr
 
 
 def processor_seconds(pid: int) -> float:
-    """User and system time that a process has had."""
+    """Return the user and system time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

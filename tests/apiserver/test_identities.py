@@ -1,4 +1,4 @@
-"""ServiceAccounts of sessions against a real API server: found, waited for, and looked at seldom."""
+"""ServiceAccounts of sessions against a real API server: found, waited for, and rarely listed."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def account(lab: Lab, name: str, **meta: Any) -> Object:
 
 
 def lists(lab: Lab, since: int) -> int:
-    """How often the ServiceAccounts were listed."""
+    """Return how many times the ServiceAccounts were listed."""
     return sum(request.kind == "serviceaccounts" for request in lab.recorder.requests(since=since))
 
 
@@ -56,7 +56,7 @@ def test_a_session_waits_for_its_identity_and_starts_when_it_may_have_it(lab: La
     lab.create_session(identity={"type": "Managed", "serviceAccountName": "runner"})
     lab.until_condition("Ready", "IdentityNotAssignable", says="flowsession.dev/assignable")
     assert lab.pods() == []
-    lab.until_told("IdentityNotAssignable")
+    lab.until_event("IdentityNotAssignable")
     lab.api.patch(lab.path("serviceaccounts", "runner"), {"metadata": {"labels": {"flowsession.dev/assignable": "true"}}})
     assert lab.until_ready()["status"]["identity"] == {"serviceAccountName": "runner"}
 
@@ -70,7 +70,7 @@ def test_another_identity_is_another_pod(started: Lab) -> None:
     started.change_session(identity={"type": "Managed", "serviceAccountName": "runner"})
     eventually(lambda: (pods := started.pods()) and pods[0]["metadata"]["name"] != before, what="another pod")
     assert started.until_ready()["status"]["identity"] == {"serviceAccountName": "runner"}
-    assert "ServiceAccount 'runner'" in started.until_told("IdentityChanged")["message"]
+    assert "ServiceAccount 'runner'" in started.until_event("IdentityChanged")["message"]
 
 
 def test_identities_that_make_no_sense_are_refused_in_words(started: Lab) -> None:

@@ -1,4 +1,4 @@
-"""The end of an idle session: not early, not late, in two steps, and called off by whoever comes in between."""
+"""The end of an idle session: not early, not late, in two steps, and called off by concurrent changes and work."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ LOOK, RETIRE, REOPEN = "GET /v1/state", "POST /v1/retire", "DELETE /v1/retire"
 
 @pytest.fixture
 def long_idle(started: Lab) -> Lab:
-    """A session that nobody used for 100 of its 60 seconds; no operator runs, so nobody has noticed yet."""
+    """Create a session with a timeout of 60 s that nobody has used for 100 s. No operator is running, so nothing has noticed yet."""
     started.create_environment()
     started.create_session(idle={"timeoutSeconds": 60})
     started.until_ready()
@@ -43,7 +43,7 @@ def test_an_idle_session_ends_on_time_after_one_or_two_writes(started: Lab) -> N
     assert agent.lines().count(RETIRE) <= 2
     assert 1 <= len(started.lines(since=before, without=("flowenvironments", "events", "configmaps"))) <= 2
     eventually(lambda: started.pods() == [], seconds=60, what="garbage collection takes the pod (it looks for new kinds every 30 s)")
-    started.until_told("Idle")
+    started.until_event("Idle")
 
 
 def test_the_end_names_the_very_session_and_its_state_as_preconditions(long_idle: Lab) -> None:
@@ -61,7 +61,7 @@ def test_the_end_names_the_very_session_and_its_state_as_preconditions(long_idle
 
 
 def test_an_end_leaves_nothing_behind_that_writes_on(long_idle: Lab) -> None:
-    """The pod goes with its session, and that is no loss to be told of or made good."""
+    """The pod is deleted with its session. The operator neither reports the pod as lost nor replaces it."""
     before = long_idle.recorder.mark()
     long_idle.operator.start(wait=False)
     eventually(long_idle.gone)
@@ -104,13 +104,13 @@ def test_the_agent_is_asked_before_and_never_after_a_refusal(long_idle: Lab) -> 
 
 
 def test_a_probe_that_finds_nothing_new_writes_nothing(started: Lab) -> None:
-    """After a restart the operator knows the last activity in whole seconds only; the look before the end tells it exactly."""
+    """After a restart the operator knows the last activity only in whole seconds. The probe before the end gives the exact time."""
     started.create_environment()
     started.create_session(idle={"timeoutSeconds": 5})
     began = times.parse(started.until_ready()["status"]["readyAt"])
     assert began is not None
     agent = started.agent()
-    # The last work was 0.6 s into that second, as the agent remembers it exactly.
+    # The agent remembers exactly that the last work was 0.6 s into that second.
     agent.last_work = time.monotonic() + (began + 0.6 - time.time())
     started.settle(quiet=0.3)
     started.operator.restart()
@@ -159,7 +159,7 @@ def test_an_agent_that_stopped_answering_is_told_in_a_condition(started: Lab) ->
 def test_a_longer_timeout_between_retirement_and_end_wins(long_idle: Lab) -> None:
     agent = long_idle.agent()
     change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"timeoutSeconds": 3600}))
-    fault = long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    fault = long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), change)
     long_idle.operator.start()
     assert fault.done.wait(60)
     eventually(lambda: REOPEN in agent.lines(), what="new work is accepted again")
@@ -174,19 +174,19 @@ def test_a_longer_timeout_between_retirement_and_end_wins(long_idle: Lab) -> Non
 
 
 def test_an_end_that_was_called_off_is_told_as_such(long_idle: Lab) -> None:
-    """The end is told before it is done, since nobody could afterwards; so its being called off must be told too."""
+    """The end is announced before it happens, since nothing could report it afterwards. So calling it off must be reported too."""
     change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"timeoutSeconds": 3600}))
-    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), change)
     long_idle.operator.start()
     eventually(lambda: REOPEN in long_idle.agent().lines())
     long_idle.settle()
     assert all("is being deleted" in event["message"] for event in long_idle.events(reason="Idle"))
-    long_idle.until_told("EndCalledOff")
+    long_idle.until_event("EndCalledOff")
 
 
 def test_action_none_between_retirement_and_end_wins(long_idle: Lab) -> None:
     change = long_idle.recorder.first(lambda: long_idle.change_session(idle={"action": "None"}))
-    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), change)
+    long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), change)
     long_idle.operator.start()
     eventually(lambda: REOPEN in long_idle.agent().lines(), what="new work is accepted again")
     assert not long_idle.gone()
@@ -196,7 +196,7 @@ def test_a_change_of_no_consequence_only_delays_the_end(long_idle: Lab) -> None:
     relabel = long_idle.recorder.first(
         lambda: long_idle.api.patch(long_idle.path("computesessions", "ada"), {"metadata": {"labels": {"team": "blue"}}})
     )
-    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), relabel)
+    long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), relabel)
     long_idle.operator.start()
     eventually(long_idle.gone)
 
@@ -215,7 +215,7 @@ def test_another_session_of_the_same_name_is_never_ended(long_idle: Lab) -> None
         eventually(long_idle.gone)
         long_idle.create_session()
 
-    long_idle.recorder.harm(long_idle.of_this_namespace("DELETE computesessions"), long_idle.recorder.first(replace))
+    long_idle.recorder.inject(long_idle.writes_to_namespace("DELETE computesessions"), long_idle.recorder.first(replace))
     long_idle.operator.start()
     eventually(lambda: [w.status for w in long_idle.writes() if w.line == "DELETE computesessions"] == [409])
     long_idle.until_ready()
@@ -224,8 +224,8 @@ def test_another_session_of_the_same_name_is_never_ended(long_idle: Lab) -> None
 
 @pytest.mark.parametrize("status", [429, 500])
 def test_an_end_that_fails_is_tried_again(long_idle: Lab, status: int) -> None:
-    long_idle.recorder.harm(
-        long_idle.of_this_namespace("DELETE computesessions"), long_idle.recorder.answer(status, "", "injected"), times=2
+    long_idle.recorder.inject(
+        long_idle.writes_to_namespace("DELETE computesessions"), long_idle.recorder.answer(status, "", "injected"), times=2
     )
     long_idle.operator.start()
     eventually(long_idle.gone)

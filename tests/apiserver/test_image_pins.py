@@ -1,4 +1,4 @@
-"""An environment stays on its image, and is told of newer ones; with a real registry and a played node."""
+"""An environment stays on its image and reports newer ones, with a real registry and a simulated node."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ def environment(lab: Lab) -> Object:
 
 
 def ask(lab: Lab, **requests: str) -> None:
-    """By the environment's annotations."""
+    """Set the environment's request annotations."""
     annotations = {f"flowsession.dev/{what.replace('_', '-')}-requested-at": at for what, at in requests.items()}
     lab.api.patch(lab.path("flowenvironments", "env"), {"metadata": {"annotations": annotations}})
 
@@ -118,7 +118,7 @@ def test_an_update_that_can_not_ask_the_registry_and_changes_nothing_says_so(sta
     started.create_environment(baseImage=f"{nowhere}/team/flow:1")
     started.until_environment("Resolved")
     ask(started, update="2026-01-01T00:00:00Z")
-    said = started.until_told("ImageNotUpdated", "env")
+    said = started.until_event("ImageNotUpdated", "env")
     assert said["type"] == "Warning"
     assert "nothing has changed" in said["message"]
     assert nowhere in said["message"]

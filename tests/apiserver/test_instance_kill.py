@@ -1,6 +1,7 @@
 """kill -9 of the operator at every single write of an instance's life.
 
-Its ends are long stories: there it dies before each write only, which is the state after the write before, and after the calls in between.
+The ways in which an instance ends take many writes. There the operator dies only before each write, which also covers the states after
+the previous write and after the calls in between.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from apiserver.test_sizes import D2
 
 @pytest.fixture(params=["before", "after"])
 def moment(request: pytest.FixtureRequest) -> str:
-    """Whether the API server has done what was asked when the operator dies."""
+    """Return whether the operator dies before or after the API server carries out the write."""
     return str(request.param)
 
 
@@ -30,7 +31,7 @@ def instances(lab: Lab) -> Iterator[Instances]:
 
 
 def runs(instances: Instances) -> None:
-    """One anchor, one session's pod, and a status that tells of them."""
+    """Wait until the instance is Running, with one anchor, one session's pod, and a status that describes them."""
     lab = instances.lab
     lab.until_ready()
     status = instances.until("Running")

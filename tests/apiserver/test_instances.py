@@ -14,14 +14,14 @@ USER = "ada@example.com"
 
 
 class Instances:
-    """What people do with instances."""
+    """The actions of people on instances, and checks of the result."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.sizes = Sizes(lab)
 
     def start(self) -> None:
-        """The operator, an environment, and two sizes."""
+        """Start the operator, and create two environments and two sizes."""
         self.sizes.create(D2, pricePerHour="0.096", sessionsPerNode=4)
         self.sizes.create(D4, pricePerHour="0.192", capacity={"cpu": "4", "memory": "16Gi"})
         self.lab.operator.start(settings=NO_DAEMONSETS, constants=FAST)
@@ -69,7 +69,7 @@ class Instances:
         return [pod for pod in pods if pod["metadata"]["ownerReferences"][0]["kind"] == "ComputeInstance" and _on(pod) == name]
 
     def waits(self, reason: str, session: str = "ada", *, says: str = "") -> None:
-        """The session has no pod, for this reason."""
+        """Wait until the session has no pod, for this reason."""
         self.lab.until_condition("ComputeAllocated", reason, session, says=says)
         self.lab.until_condition("Ready", reason, session)
         eventually(lambda: self.lab.pods(session=session) == [], what="it has no pod")
@@ -211,7 +211,7 @@ def test_stopped_and_started_by_its_owner(instances: Instances, lab: Lab) -> Non
 
 
 def test_the_reservation_is_held_until_the_sessions_pods_are_gone(instances: Instances, lab: Lab, agents: Callable[..., None]) -> None:
-    """Else a stranger's pod could come beside pods that request nothing."""
+    """Otherwise a stranger's pod could be scheduled onto the node of session pods that request nothing."""
     instances.create()
     instances.session()
     lab.until_ready()
@@ -319,7 +319,7 @@ def test_a_full_quota_is_told_and_heals(instances: Instances, lab: Lab) -> None:
     instances.create()
     lab.until_condition("Ready", "QuotaExceeded", "box", plural="computeinstances", says="1 of 1 requests.cpu left, an instance needs")
     lab.settle()
-    before = lab.recorder.mark()  # one attempt may have come before the watch had brought the quota
+    before = lab.recorder.mark()  # one attempt may have happened before the watch delivered the quota
     instances.change(idle={"timeoutSeconds": 4000})
     eventually(lambda: instances.status()["observedGeneration"] == 2, what="it was decided again")
     assert "POST pods" not in lab.lines(since=before)
@@ -339,7 +339,7 @@ def test_a_live_session_moves_to_an_instance_and_back(instances: Instances, lab:
     lab.change_session(compute={"type": "Instance", "vmSize": None, "instanceRef": {"name": "box"}})
     eventually(lambda: [_on(pod) for pod in lab.pods(session="ada")] == ["box"], what="it is on the instance")
     lab.until_ready()
-    lab.until_told("ComputeChanged")
+    lab.until_event("ComputeChanged")
     eventually(lambda: lab.session()["status"]["cost"]["perHour"] == "0.0000", what="the instance pays")
     lab.change_session(compute={"type": "Serverless", "vmSize": D4, "instanceRef": None})
     eventually(lambda: [_on(pod) for pod in lab.pods(session="ada")] == [""], what="it is by itself")

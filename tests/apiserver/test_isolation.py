@@ -1,4 +1,4 @@
-"""The promise of userIsolation: Node, kept by the real scheduler: whoever comes first, no node ever has sessions of two users."""
+"""The promise of userIsolation: Node, kept by the real scheduler: no node ever has sessions of two users, in any order of arrival."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def api() -> Iterator[Api]:
 
 
 def start(api: Api, user: str, namespace: str, number: int = 1) -> None:
-    """Creates the pod that the operator would create."""
+    """Create the pod that the operator would create."""
     snapshot = replace(
         session_snapshot(spec=session_spec(user=user)),
         namespace=namespace,

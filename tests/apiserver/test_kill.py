@@ -1,6 +1,6 @@
-"""kill -9 of the operator at every single write, before the API server hears of it and after: nothing doubled, nothing lost.
+"""kill -9 of the operator at every single write, before and after the API server carries it out: nothing doubled, nothing lost.
 
-Each test goes on to the next write, in a fresh namespace, until the operator gets through without meeting the fault.
+Each test repeats in a fresh namespace with the next write, until the operator finishes without reaching the fault.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from apiserver.api import eventually
 from apiserver.lab import Lab
 
 AT_ONCE = {"flowsession.reconcile.restarts:SETTLED_SECONDS": 0.0}
-"""A lost pod's successor starts without back-off."""
+"""Constants without which a lost pod's successor would start with back-off."""
 
 
 @pytest.fixture(params=["before", "after"])
 def moment(request: pytest.FixtureRequest) -> str:
-    """Whether the API server has done what was asked when the operator dies."""
+    """Return whether the operator dies before or after the API server carries out the write."""
     return str(request.param)
 
 
@@ -30,12 +30,12 @@ def killed_at_every_write(
     check: Callable[[], None],
     constants: dict[str, float] | None = None,
 ) -> list[str]:
-    """The writes at which it was killed, in order; every one of them ended well."""
+    """Return the writes at which the operator was killed, in order. It recovered from each."""
     survived: list[str] = []
     while len(survived) < 20:
         lab.new_namespace()
         prepare()
-        fault = lab.recorder.harm(
+        fault = lab.recorder.inject(
             lab.of_the_session(), lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after, nth=len(survived) + 1
         )
         mark = lab.recorder.mark()
@@ -44,10 +44,10 @@ def killed_at_every_write(
         if not fault.done.is_set():
             lab.settle(quiet=0.4)
         if not fault.done.is_set():
-            lab.recorder.peace()
+            lab.recorder.disarm()
             return survived
         write = [w.line for w in lab.writes(since=mark) if lab.of_the_session()(w)][len(survived)]
-        lab.recorder.peace()
+        lab.recorder.disarm()
         lab.operator.start(constants=constants or AT_ONCE)
         try:
             check()
@@ -59,7 +59,7 @@ def killed_at_every_write(
 
 
 def _one_session_is_right(lab: Lab, *, incarnation: int) -> None:
-    # Until the operator has looked, the status speaks of the pod before.
+    # Until the operator has reconciled, the status describes the previous pod.
     eventually(lambda: lab.session().get("status", {}).get("incarnation") == incarnation, what=f"incarnation {incarnation}")
     lab.until_ready()
     lab.settle(quiet=0.4)
@@ -173,7 +173,7 @@ def test_during_the_end_of_an_idle_session(started: Lab, moment: str) -> None:
 
 
 OFTEN = {"flowsession.reconcile.session.saving:SAVE_SECONDS": 0.2}
-"""Edits are saved as often as agents say that they wait."""
+"""Constants that have edits saved whenever an agent reports them as waiting."""
 
 
 def _edit(lab: Lab, text: str) -> None:
@@ -182,7 +182,7 @@ def _edit(lab: Lab, text: str) -> None:
 
 
 def _saved(lab: Lab, text: str) -> bool:
-    """Whether the status says so; the agent goes on saying that they wait."""
+    """Return whether the status shows the edits as saved. The agent keeps reporting them as waiting."""
     if lab.pods():
         lab.agent().send("waiting")
     return bool((lab.session()["status"].get("edits") or {}).get("revision") == text)
@@ -235,7 +235,7 @@ def test_during_a_save_of_edits_that_follow_on_saved_ones(lab: Lab, moment: str)
 
 
 def test_during_the_last_save_of_a_session_that_is_deleted(lab: Lab, moment: str) -> None:
-    """Its status is gone, and the operator that knew it too: the pod says whose it is."""
+    """The status is gone, and so is the operator that knew it. The pod says which session it belongs to."""
     pods: list[str] = []
 
     def prepare() -> None:
@@ -296,8 +296,8 @@ def test_during_a_suspension_with_edits(lab: Lab, moment: str) -> None:
 
 
 def test_during_the_write_of_an_environments_status(started: Lab, moment: str) -> None:
-    harm = started.recorder.kill_before if moment == "before" else started.recorder.kill_after
-    fault = started.recorder.harm(started.of_this_namespace("PATCH flowenvironments/status"), harm)
+    inject = started.recorder.kill_before if moment == "before" else started.recorder.kill_after
+    fault = started.recorder.inject(started.writes_to_namespace("PATCH flowenvironments/status"), inject)
     started.create_environment(requirementsText="pandas")
     assert fault.done.wait(60)
     started.operator.start()
@@ -307,7 +307,7 @@ def test_during_the_write_of_an_environments_status(started: Lab, moment: str) -
 
 
 def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> None:
-    """The agent was retired by an operator that is dead now; who serves on needs it reopened, and in time it reopens by itself."""
+    """The operator that retired the agent is dead. The next operator reopens the agent, which otherwise reopens itself in time."""
     started.create_environment()
     started.create_session(idle={"timeoutSeconds": 60})
     started.until_ready()
@@ -316,18 +316,18 @@ def test_between_retirement_and_end_the_owner_changes_the_mind(started: Lab) -> 
     started.operator.kill()
     started.backdate(seconds=100)
     change = started.recorder.kill_after_doing(lambda: started.change_session(idle={"timeoutSeconds": 3600}))
-    fault = started.recorder.harm(started.of_this_namespace("DELETE computesessions"), change)
+    fault = started.recorder.inject(started.writes_to_namespace("DELETE computesessions"), change)
     started.operator.start(wait=False)
     assert fault.done.wait(60)
     assert started.agent().retired
-    started.recorder.peace()
+    started.recorder.disarm()
     started.operator.start()
     eventually(lambda: not started.agent().retired, seconds=25, what="the session that goes on accepts work again")
 
 
 @pytest.fixture
 def many(started: Lab) -> Lab:
-    """Sessions that all start while the operator dies again and again."""
+    """Prepare a namespace for sessions that start while the operator dies repeatedly."""
     started.create_environment()
     return started
 
@@ -338,9 +338,9 @@ def test_again_and_again_while_many_sessions_start(many: Lab) -> None:
     for name in names:
         many.create_session(name)
     for _ in range(6):
-        fault = many.recorder.harm(many.of_the_session(), many.recorder.kill_after, nth=7)
+        fault = many.recorder.inject(many.of_the_session(), many.recorder.kill_after, nth=7)
         eventually(lambda fault=fault: fault.done.is_set() or all(many.session(n).get("status", {}).get("packages") for n in names))
-        many.recorder.peace()
+        many.recorder.disarm()
         many.operator.restart()
     for name in names:
         many.until_ready(name)

@@ -41,7 +41,7 @@ class Scene:
         self.team.change(by, SESSION, name, {"metadata": {"annotations": {f"flowsession.dev/{what}-requested-at": value}}})
 
     def waits(self, name: str = "s", *, says: str = MALLORY) -> None:
-        """The session says so, and goes on with what it has."""
+        """Wait until the session reports the change. It keeps running with what it has."""
         found = self.lab.until_condition("InSync", "ChangedByOther", name, says=says)
         assert found["status"] == "False"
         assert "reset-requested-at or flowsession.dev/install-requested-at" in found["message"]
@@ -49,12 +49,12 @@ class Scene:
         assert self.lab.condition("Ready", name)["status"] == "True"
 
     def held(self, name: str = "s", *, says: str = MALLORY) -> None:
-        """The session has nothing, and gets nothing."""
+        """Wait until the session reports the change instead of starting."""
         self.lab.until_condition("Ready", "ChangedByOther", name, says=says)
         self.lab.settle()
 
     def given(self, name: str = "s") -> str:
-        """The requirements that the session's agent has, and the flow folder."""
+        """Return the requirements and the flow folder that the session's agent has."""
         agents = [self.lab.kubelet.agents.get(pod["metadata"]["uid"]) for pod in self.lab.pods(session=name)]
         assert len(agents) == 1 and isinstance(agents[0], HttpAgent), "its pod does not run yet"
         told = agents[0].order
@@ -78,7 +78,7 @@ def test_a_strangers_package_is_not_installed_beside_somebodys_secret(scene: Sce
     scene.start(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "key"}}}])
     scene.change(MALLORY, source=None, requirementsText=EVIL)
     scene.waits(says=f"{MALLORY} (spec.requirementsText)")
-    told = scene.lab.until_told("ChangedByOther", "s")["message"]
+    told = scene.lab.until_event("ChangedByOther", "s")["message"]
     assert "goes on with what it has" in told and f"have its owner {ALICE} fix it" in told
     assert scene.never_got("mallory")
     scene.change(ALICE, requirementsText="pandas\n")
@@ -145,7 +145,7 @@ def test_an_operator_that_was_killed_meanwhile_holds_it_back_too(scene: Scene) -
     assert scene.never_got("mallory")
 
 
-# -- the user's word
+# -- the user's consent
 
 
 @pytest.mark.parametrize("what", ["install", "reset"])
@@ -197,7 +197,7 @@ def test_what_the_owner_changes_reaches_everybody(scene: Scene) -> None:
 
 @pytest.fixture
 def folder(scene: Scene) -> Scene:
-    """Alice's environment has a flow folder, which Mallory may write."""
+    """Give Alice's environment a flow folder that Mallory may write."""
     scene.team.grant(ALICE, "configmaps", "*")
     scene.team.grant(MALLORY, "configmaps", "*")
     write(scene, ALICE, "nodes: []\n")
@@ -235,7 +235,7 @@ def test_the_source_deleted_and_created_again(folder: Scene) -> None:
 
 @pytest.mark.parametrize("by", [BOB, MALLORY])
 def test_a_source_whose_label_was_taken_off(folder: Scene, by: str) -> None:
-    """The API server says no more then who has changed it."""
+    """From then on the API server no longer records who changed it."""
     rewrite(folder, MALLORY, metadata={"labels": None}, data={"mallory.py": "steal"})
     rewrite(folder, MALLORY, metadata={"annotations": {CHANGED_BY: ALICE}})
     refresh = {"flowsession.dev/refresh-requested-at": "2026-11-22T20:00:00Z"}
@@ -246,7 +246,7 @@ def test_a_source_whose_label_was_taken_off(folder: Scene, by: str) -> None:
     assert made["metadata"]["annotations"][CHANGED_BY] == MALLORY, "whoever puts the label on answers for what is in it"
 
 
-# -- what is noted
+# -- the record of changes
 
 
 def test_notes_of_changes_can_not_be_forged(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""The operator as people start it: the command, its own Secret, its end, and what it says when it can't work."""
+"""The operator as people start it: the command, its own Secret, its exit, and its messages when it can't work."""
 
 import base64
 import os
@@ -19,7 +19,7 @@ SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/flowsession-agent-keys"
 
 @pytest.fixture
 def command(lab: Lab) -> Iterator[subprocess.Popen[str]]:
-    """`python -m flowsession`, a process group of its own."""
+    """Run `python -m flowsession` in its own process group."""
     words, environ = lab.operator.command()
     process = subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     yield process
@@ -56,7 +56,7 @@ def test_the_key_is_made_once_and_only_its_public_half_leaves(lab: Lab) -> None:
 
 def test_killed_while_the_key_is_made(lab: Lab) -> None:
     lab.api.delete(SECRET)
-    fault = lab.recorder.harm(lambda r: r.line == "POST secrets", lab.recorder.kill_after)
+    fault = lab.recorder.inject(lambda r: r.line == "POST secrets", lab.recorder.kill_after)
     lab.operator.start(wait=False)
     assert fault.done.wait(60)
     made = lab.api.get(SECRET)
@@ -93,7 +93,7 @@ def test_no_cluster_is_one_sentence(lab: Lab) -> None:
 def test_an_api_server_that_is_away_for_a_moment_ends_nothing(started: Lab) -> None:
     started.create_environment()
     started.until_environment("Resolved")
-    started.recorder.harm(
+    started.recorder.inject(
         lambda r: r.namespace == started.namespace, started.recorder.answer(503, "ServiceUnavailable", "injected"), times=4
     )
     started.recorder.cut_watches("computesessions", "pods")
@@ -103,7 +103,7 @@ def test_an_api_server_that_is_away_for_a_moment_ends_nothing(started: Lab) -> N
 
 
 def test_what_is_watched_is_heard_in_the_event_loop_and_not_in_threads(started: Lab) -> None:
-    """Cache and queue belong to one thread; a hundred changes at once bring none of them out of step."""
+    """Cache and queue belong to one thread, so a hundred concurrent changes leave both consistent."""
     started.create_environment()
     started.until_environment("Resolved")
     path = started.path("computesessions")
@@ -116,12 +116,12 @@ def test_what_is_watched_is_heard_in_the_event_loop_and_not_in_threads(started: 
         started.until_ready(name, seconds=30)
     assert started.operator.lines("error") == []
     names_of_all = [Path(task, "comm").read_text().strip() for task in Path(f"/proc/{started.operator.pid}/task").iterdir()]
-    threads = [name for name in names_of_all if name != "libuv-worker"]  # those look up names and read files, and call nothing of ours
+    threads = [name for name in names_of_all if name != "libuv-worker"]  # these resolve names and read files, and run none of our code
     assert len(threads) <= 4, f"{len(threads)} threads: handlers run in kopf's pool"
 
 
 def test_crds_of_another_version_are_named_in_the_log(started: Lab) -> None:
-    """An object that can't be read is logged, and the others are served."""
+    """An unreadable object is logged, and the others are served."""
     started.create_environment()
     path = started.path("computesessions")
     body = {"apiVersion": "flowsession.dev/v1alpha1", "kind": "ComputeSession", "metadata": {"name": "ada"}, "spec": {"user": "x"}}

@@ -1,4 +1,4 @@
-"""The operator under exactly the chart's roles and admission policies: it may do all that it does, and does all that it may."""
+"""The operator under exactly the chart's roles and admission policies: it has all rights that it uses, and uses all that it has."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,13 +24,13 @@ Right = tuple[str, str]
 
 @pytest.fixture(scope="module")
 def manifests() -> list[dict[str, Any]]:
-    """What the chart installs for the operator's access."""
+    """Return the chart's manifests for the operator's access."""
     return policies.rendered(*TEMPLATES)
 
 
 @pytest.fixture
 def confined(lab: Lab, cluster: Cluster, enforced: object, manifests: list[dict[str, Any]]) -> Iterator[Lab]:
-    """The operator as the chart's ServiceAccount; its key is still to be made."""
+    """Run the operator as the chart's ServiceAccount, before its key exists."""
     applied = cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
     assert applied.returncode == 0, applied.stderr
     (account,) = [m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount"]
@@ -61,7 +61,7 @@ def granted(manifests: list[dict[str, Any]]) -> set[Right]:
 
 
 def used(request: Request) -> Right:
-    """The right that a request needs, as the API server derives it
+    """Return the right that a request needs, as the API server derives it
     (https://kubernetes.io/docs/reference/access-authn-authz/authorization/#determine-the-request-verb)."""
     group = request.path.split("/")[2] if request.path.startswith("/apis/") else ""
     one = bool(request.name)
@@ -84,7 +84,7 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     lab, before = confined, confined.recorder.mark()
     conflict = Recorder.answer(409, "Conflict", "injected")
     faults = [
-        lab.recorder.harm(lab.of_this_namespace(line), conflict)
+        lab.recorder.inject(lab.writes_to_namespace(line), conflict)
         for line in (
             "PATCH flowenvironments/status",
             "PATCH computesessions/status",
@@ -93,7 +93,7 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
             "DELETE pods",
         )
     ]
-    faults.append(lab.recorder.harm(lambda request: request.line == "PATCH vmsizes/status", conflict))
+    faults.append(lab.recorder.inject(lambda request: request.line == "PATCH vmsizes/status", conflict))
     sizes, instances = Sizes(lab), Instances(lab)
     sizes.create(D2)
     lab.operator.start(constants=FAST)
@@ -118,7 +118,7 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     lab.until_run("Running")
     lab.api.patch(lab.path("flowruns", "answers"), {"spec": {"cancel": True, "ttlSecondsAfterFinished": 0}})
     eventually(lambda: not lab.api.get(lab.path("flowruns"))["items"], what="the run is over, and deleted")
-    for edited in ("one", "two"):  # the second time the same Events are counted up, and what was saved first goes
+    for edited in ("one", "two"):  # the second time increments the same Events and deletes the edits saved first
         lab.agent().edit(edited)
         lab.change_session(suspend=True)
         lab.until_condition("Ready", "Suspended")
@@ -128,7 +128,7 @@ def test_from_creation_to_the_idle_end_it_needs_every_right_that_it_has_and_no_o
     lab.operator.kill()
     lab.backdate(seconds=3590)
     lab.operator.start(constants=FAST)
-    lab.until_condition("Active", "IdleSoon")  # and the marks for autoscalers go
+    lab.until_condition("Active", "IdleSoon")  # and the annotations for autoscalers are removed
     lab.settle()
     lab.change_session(idle={"timeoutSeconds": 5})
     eventually(lab.gone, seconds=30, what="the idle session ends")

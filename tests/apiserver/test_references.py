@@ -1,4 +1,4 @@
-"""The chart's admission policies on a real API server: through a session nobody reads what they can't read, or acts for others."""
+"""The chart's admission policies on a real API server: a session lets nobody read what they can't read, or act for others."""
 
 import itertools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 
 class Team:
-    """A namespace whose people may use sessions, and nothing else until it is granted."""
+    """A namespace whose people may use sessions, and nothing else unless granted."""
 
     def __init__(self, api: Api, namespace: str = "") -> None:
         self.api = api
@@ -47,7 +47,7 @@ class Team:
         return answer
 
     def replace(self, user: str, kind: str, name: str, spec: Object) -> Object:
-        """By PUT, which takes what is left out for taken out. An operator may write the status meanwhile."""
+        """Replace the spec by PUT, which removes omitted fields. Retries on conflict, since an operator may write the status."""
 
         def put() -> Object | None:
             body = {**self.api.get(self.path(kind, name)), "spec": spec}
@@ -64,7 +64,7 @@ class Team:
         return answer
 
     def grant(self, user: str, resource: str, verb: str, *names: str, group: str = "") -> None:
-        """Returns when the authorizer knows of it."""
+        """Grant the right and return once the authorizer applies it."""
         role = f"role{next(_numbers)}"
         rule = {"apiGroups": [group], "resources": [resource], "verbs": [verb], **({"resourceNames": list(names)} if names else {})}
         subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
@@ -88,7 +88,7 @@ def team(cluster: Cluster, enforced: object) -> Team:
 
 
 def secret(*names: str) -> list[Object]:
-    """Variables from keys of these Secrets."""
+    """Return variables from keys of these Secrets."""
     return [{"name": f"V{n}", "valueFrom": {"secretKeyRef": {"name": name, "key": "key"}}} for n, name in enumerate(names)]
 
 
@@ -130,7 +130,7 @@ NAMED: dict[tuple[str, str], Callable[[str], Object]] = {
         "outputs": {"persistentVolumeClaim": {"claimName": name}},
     },
 }
-"""A spec for each field that refers to something: by kind and path."""
+"""A spec for each field that refers to an object, by kind and path."""
 
 REFERENCES = [(kind.name, reference) for kind in crds.KINDS for reference in generator.references(structural(kind.spec))]
 
@@ -268,7 +268,7 @@ def test_credentials_are_sent_elsewhere_by_those_only_who_may_read_them(team: Te
 
 
 def test_what_does_not_touch_the_spec_needs_no_rights_of_its_authors(team: Team) -> None:
-    """The garbage collector removes finalizers, GitOps applies the same again, and the operator writes the status."""
+    """The garbage collector removes finalizers, GitOps applies the same spec again, and the operator writes the status."""
     team.grant(ALICE, "secrets", "get", "mine")
     made = team.session(ALICE, "s", env=secret("mine"))
     team.change(BOB, "ComputeSession", "s", {"metadata": {"finalizers": ["example.com/held"], "labels": {"a": "b"}}})
@@ -287,7 +287,7 @@ def test_what_does_not_touch_the_spec_needs_no_rights_of_its_authors(team: Team)
 
 @pytest.mark.parametrize("what", ["reset", "install", "resume", "keep-alive", "restart"])
 def test_requests_by_annotation_are_the_users_own(team: Team, what: str) -> None:
-    """A reset wipes the session's folder; a kind of request that is still to come is covered too."""
+    """A reset wipes the session's folder. Kinds of requests that do not exist yet are covered too."""
     name = f"flowsession.dev/{what}-requested-at"
     team.session(ALICE, "s")
     team.create(ALICE, "ComputeInstance", {"user": ALICE, "vmSize": "Standard_D2s_v5"}, "i")
@@ -310,7 +310,7 @@ def test_pod_metadata_gets_nobody_a_token(team: Team) -> None:
 
 
 def test_every_expression_fits_the_schemas(cluster: Cluster, enforced: list[Object]) -> None:
-    """By the API server's own type checker."""
+    """The API server's own type checker confirms it."""
     for policy in (one for one in enforced if one["kind"] == "ValidatingAdmissionPolicy"):
         path = f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{policy['metadata']['name']}"
         checked = eventually(

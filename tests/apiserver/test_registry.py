@@ -1,4 +1,4 @@
-"""The operator's questions to registries: to a real one, and to ones that mean no good."""
+"""The operator's requests to registries: to a real one, and to malicious ones."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture
 async def ask() -> AsyncIterator[Asker]:
-    """Asks about an image, as an operator that may ask its registry by plain http."""
+    """Return a function that checks an image, as an operator that may use its registry over plain HTTP."""
     clients: list[RegistryClient] = []
 
     async def asked(image: str, *, known: str = "", **settings: Any) -> ImageCheck:
@@ -49,7 +49,7 @@ async def ask() -> AsyncIterator[Asker]:
 
 @pytest.fixture
 def serve(background: Background) -> Iterator[Callable[[Handler], str]]:
-    """Serves whatever a test answers to every request; HOST:PORT."""
+    """Return a function that serves a test's handler for every request and returns its HOST:PORT."""
     runners: list[web.AppRunner] = []
 
     async def start(handler: Handler, port: int) -> None:
@@ -137,7 +137,7 @@ async def test_a_tag_that_is_not_there(registry: Registry, ask: Asker) -> None:
 
 
 async def test_a_registry_with_tokens(tmp_path: Path, ask: Asker, serve: Callable[[Handler], str]) -> None:
-    """Anonymously where the token service gives tokens for nothing, with credentials where it doesn't, and else it is said."""
+    """Requests are anonymous if the token service allows that, and use credentials if not. A failure of both is reported."""
     password = base64.b64encode(b"operator:secret").decode()
     anonymous = True
     scopes: list[str] = []
@@ -168,7 +168,7 @@ async def test_a_registry_with_tokens(tmp_path: Path, ask: Asker, serve: Callabl
         registry.stop()
 
 
-# -- registries that mean no good
+# -- malicious registries
 
 
 async def test_a_registry_that_was_not_named_is_not_asked(ask: Asker, serve: Callable[[Handler], str]) -> None:
@@ -272,7 +272,7 @@ async def test_a_registry_can_not_send_the_operator_elsewhere_in_the_cluster(ask
 
 
 async def test_a_name_that_a_pattern_allows_may_not_mean_this_machine(ask: Asker, serve: Callable[[Handler], str]) -> None:
-    """Who owns a name below a domain decides what it means; a registry that is named in full may be anywhere."""
+    """The owner of a domain decides where names below it point. A registry that is allowed by its full name may be anywhere."""
     asked: list[str] = []
 
     async def inner(request: web.Request) -> web.Response:

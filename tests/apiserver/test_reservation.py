@@ -1,4 +1,4 @@
-"""The promise of a compute instance, kept by the real scheduler: a stranger can't take the room, and the sessions get it."""
+"""The promise of a compute instance, kept by the real scheduler: no stranger takes the reserved room, and the sessions get it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +38,7 @@ def post(api: Api, manifest: dict[str, Any]) -> str:
 
 
 def reserve(api: Api, user: str, isolation: str) -> str:
-    """The anchor that the operator would create; the node that it came to."""
+    """Create the anchor that the operator would create, and return its node."""
     snapshot = InstanceSnapshot(
         namespace="red",
         name=f"{user}-{isolation.lower()}",

@@ -1,4 +1,4 @@
-"""FlowRuns against a real API server: the session that is found, counts, outputs, the queue, kills, and what is said of failures."""
+"""FlowRuns against a real API server: finding a session, counts, outputs, the queue, kills, and reported failures."""
 
 import base64
 import time
@@ -13,7 +13,7 @@ DONE = {"state": "Completed", "lines": {"total": 3, "completed": 3, "failed": 0}
 
 @pytest.fixture
 def ready(started: Lab) -> Lab:
-    """A Ready session of ada's."""
+    """Create a Ready session of ada's."""
     started.environment_of_flow()
     started.create_session()
     started.until_ready()
@@ -48,7 +48,7 @@ def test_a_run_goes_to_the_users_session_and_its_outputs_are_kept(ready: Lab) ->
     assert base64.b64decode(kept["binaryData"]["outputs.tar.gz"]) == b"packed"
     assert kept["metadata"]["ownerReferences"][0]["uid"] == uid
     assert writes(lab, since=before).count("PATCH flowruns/status") == 3, "its place, its begin, its end"
-    lab.until_told("Completed", "answers")
+    lab.until_event("Completed", "answers")
 
 
 def test_counts_are_written_now_and_then_and_never_go_back(ready: Lab) -> None:
@@ -85,7 +85,7 @@ def test_a_session_is_made_for_a_run_whose_user_has_none_that_fits(started: Lab)
     lab.create_run("second")
     lab.until_run("RunsAhead", "second", says=f"place 1 in the queue of session {made!r}, after first")
     lab.create_session("ada")
-    lab.until_ready("ada")  # beside the one for the run
+    lab.until_ready("ada")  # in addition to the run's own session
     assert lab.until_run("Running", "second")["sessionName"] == "ada"
 
 
@@ -143,15 +143,15 @@ def test_a_kill_at_any_write_of_a_runs_life_costs_nothing(ready: Lab, moment: st
     lab.settle()
     for number in range(1, 10):
         name = f"run-{number}"
-        harm = lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after
-        fault = lab.recorder.harm(lab.of_this_namespace(), harm, nth=number)
+        inject = lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after
+        fault = lab.recorder.inject(lab.writes_to_namespace(), inject, nth=number)
         uid = lab.create_run(name)["metadata"]["uid"]
         agent.runs[uid] = {"id": uid, "version": 2, **DONE}
         eventually(lambda fault=fault, name=name: fault.done.is_set() or status(lab, name).get("phase") == "Completed", what="an end")
         if not fault.done.is_set():
             lab.settle()
         killed = fault.done.is_set()
-        lab.recorder.peace()
+        lab.recorder.disarm()
         if killed:
             lab.operator.start()
         end = lab.until_run("Completed", name)
@@ -189,7 +189,7 @@ def test_a_run_goes_on_once_in_the_next_container(ready: Lab) -> None:
     found = lab.until_run("Running")
     assert found["resumes"] == 1
     assert [one["status"] for one in found["conditions"] if one["type"] == "Resumed"] == ["True"]
-    lab.until_told("Resumed", "answers")
+    lab.until_event("Resumed", "answers")
     agent.change_run(state="Lost")
     assert lab.until_run("SessionLost", says="was restarted in the middle of the run")["phase"] == "Failed"
 
@@ -237,7 +237,7 @@ def test_a_run_with_claims_gets_a_session_that_mounts_them_and_goes_on_in_its_ne
     assert (mounts["/claims/questions"], mounts["/claims/results"]) == (True, False)
     lab.agent(found["sessionName"]).change_run(lines={"total": 3, "completed": 2, "failed": 0})
     lab.api.delete(lab.path("pods", found["podName"]), {"gracePeriodSeconds": 0})
-    lab.until_told("Resumed", "answers")
+    lab.until_event("Resumed", "answers")
     eventually(lambda: status(lab).get("podName") not in (None, found["podName"]) and status(lab)["phase"] == "Running", what="it goes on")
     agent = lab.agent(found["sessionName"])
     assert [call.body["again"] for call in agent.calls if (call.method, call.path) == ("PUT", "/v1/runs")] == [True]
@@ -372,7 +372,7 @@ def test_what_people_and_clocks_may_change_is_no_part_of_it(lab: Lab) -> None:
 
 
 def ordered(lab: Lab, run: Object) -> Object:
-    """What the agent was told of the run."""
+    """Return the run as the agent received it."""
     puts = [call.body for call in lab.agent().calls if (call.method, call.path) == ("PUT", "/v1/runs")]
     (found,) = [body for body in puts if body["id"] == run["metadata"]["uid"]]
     return dict(found)
@@ -382,7 +382,7 @@ def test_an_evaluation_takes_data_of_a_config_map_and_the_outputs_of_an_earlier_
     lab = ready
     second = lab.create_run("second", data={"configMap": {"name": "truth", "key": "truth.jsonl"}}, run="first")
     lab.until_run("RunNotFound", "second", says="correct the name, or create it first")
-    time.sleep(1.1)  # the earlier run is the younger one, by the clock of whole seconds in metadata
+    time.sleep(1.1)  # creation times have whole seconds, and `first` must be the younger run
     first = lab.create_run("first", environmentVariables={"A": "b"}, init={"deep": {"er": [1, None]}})
     lab.until_run("RunUnfinished", "second", says="is not over yet")
     lab.until_run("Running", "first")

@@ -1,4 +1,4 @@
-"""Edits when the operator is not there as it should be: killed at any write of a save, or away while a session is deleted."""
+"""Edits while the operator is missing: killed at any write of a save, or not running when a session is deleted."""
 
 from apiserver.api import Object, eventually
 from apiserver.kubelet import now
@@ -9,7 +9,7 @@ FORCE_AFTER = "flowsession.reconcile.restarts:FORCE_AFTER"
 
 
 def editing(lab: Lab) -> str:
-    """The name of the pod of a session that has edits which no operator has asked for."""
+    """Create a session with edits that no operator has requested, and return its pod's name."""
     lab.operator.go_on()
     lab.environment_of_flow()
     lab.create_session()
@@ -24,7 +24,7 @@ def saved(lab: Lab) -> list[Object]:
 
 
 def delete_unseen(lab: Lab, pod: str) -> None:
-    """Deletes the session while no operator runs; the pod follows it, as the garbage collector has it, and stays for its grace period."""
+    """Delete the session while no operator runs. Then delete its pod, as the garbage collector does. It stays for its grace period."""
     lab.operator.kill()
     lab.kubelet.lingers = True
     lab.api.delete(lab.path("computesessions", "ada"))
@@ -38,7 +38,7 @@ def test_a_session_that_was_deleted_while_no_operator_ran_has_its_edits_saved(la
     delete_unseen(lab, pod)
     lab.operator.start()
     eventually(lambda: len(saved(lab)) == 1, what="its edits are saved")
-    lab.until_told("EditsSaved", "env")
+    lab.until_event("EditsSaved", "env")
     lab.kubelet.release()
     lab.create_session()
     lab.until_ready()
@@ -46,7 +46,7 @@ def test_a_session_that_was_deleted_while_no_operator_ran_has_its_edits_saved(la
 
 
 def test_a_pod_that_only_says_whose_it_is_is_not_asked(lab: Lab) -> None:
-    """Whoever may create pods would else decide what somebody's next session starts with."""
+    """Otherwise anybody who may create pods would decide what another user's next session starts with."""
     pod = editing(lab)
     lab.operator.kill()
     seal = lab.the_pod()["metadata"]["annotations"]["flowsession.dev/provenance"]
@@ -56,7 +56,7 @@ def test_a_pod_that_only_says_whose_it_is_is_not_asked(lab: Lab) -> None:
     delete_unseen(lab, pod)
     lab.operator.start()
     lab.create_session("bob")
-    lab.until_ready("bob")  # it works, and has had the time to ask whom it should not
+    lab.until_ready("bob")  # the operator works, and has had time to call the agent that it should not
     assert agent.calls[asked:] == []
     assert saved(lab) == []
 
@@ -76,7 +76,7 @@ def test_edits_saved_before_a_node_died_come_back_and_people_are_told_of_when_th
     eventually(is_saved, what="the edits are saved")
     agent.edit("too late")
     agent.silent = True
-    lab.kubelet.lingers = True  # nobody is there who could confirm that the pod has ended
+    lab.kubelet.lingers = True  # nothing can confirm that the pod has ended
     condition = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "lastTransitionTime": now()}
     lab.kubelet.set_status(pod, {"conditions": [*pod["status"]["conditions"], condition]})
     lab.api.delete(lab.path("pods", pod["metadata"]["name"]), {"gracePeriodSeconds": 1})

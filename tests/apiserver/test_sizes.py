@@ -1,4 +1,4 @@
-"""VM sizes against a real API server: what it accepts, its quota admission, and what changes of sizes, quotas and nodes do to sessions."""
+"""VM sizes against a real API server: validation, quota admission, and how changes of sizes, quotas and nodes affect sessions."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ def name_of(azure_name: str) -> str:
 
 
 class Sizes:
-    """What a platform team does."""
+    """The actions of a platform team."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -37,7 +37,7 @@ class Sizes:
         return self.lab.api.post(f"{SIZES}?fieldValidation=Strict", body)
 
     def classed(self, azure_name: str, price: str, **spec: Any) -> None:
-        """A size with a PriorityClass of its own, as the chart makes them."""
+        """Create a size with its own PriorityClass, as the chart does."""
         name = f"flowsession-{name_of(azure_name)}"
         self.classes.append(name)
         body = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 0}
@@ -56,7 +56,7 @@ class Sizes:
         self.lab.api.patch(f"/api/v1/nodes/{name}", {"spec": {"taints": None}})
 
     def quota(self, name: str = "team", *, of: str = "", **hard: str) -> None:
-        """Returns when the quota controller has counted: until then the admission refuses everything."""
+        """Create a quota and return once the quota controller has counted. Until then the admission refuses everything."""
         selector = {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": [f"flowsession-{name_of(of)}"]}]}
         amounts = {key.replace("__", "."): amount for key, amount in hard.items()}
         spec = {"hard": amounts} | ({"scopeSelector": selector} if of else {})
@@ -89,7 +89,7 @@ class Sizes:
 
 @pytest.fixture
 def sizes(lab: Lab) -> Iterator[Sizes]:
-    """The operator is not started yet."""
+    """Yield the sizes' helper, with no operator running."""
     found = Sizes(lab)
     yield found
     found.remove_all()
@@ -140,7 +140,7 @@ def test_a_good_size_is_taken_and_shown(sizes: Sizes) -> None:
     assert (made["spec"]["sessionsPerNode"], made["spec"]["userIsolation"], made["spec"]["autoSelect"]) == (1, "None", True)
 
 
-# -- a session's way to a size
+# -- how a session gets a size
 
 
 def test_a_named_size_gives_the_session_its_share_and_the_vmsize_tells(sizes: Sizes, lab: Lab) -> None:
@@ -228,7 +228,7 @@ def test_a_raised_quota_is_noticed_at_once(sizes: Sizes, lab: Lab) -> None:
 
 @pytest.mark.parametrize("scopes", [["NotTerminating"], ["NotBestEffort"], ["Terminating"], ["BestEffort"], ["CrossNamespacePodAffinity"]])
 def test_scoped_quotas_are_read_as_the_admission_reads_them(sizes: Sizes, lab: Lab, scopes: list[str]) -> None:
-    """A session is counted by those scopes that it is in, and no POST is spent on what would be refused."""
+    """A session counts against the scopes that match it, and the operator sends no POST that the quota would refuse."""
     sizes.create(D2, userIsolation="Node")
     body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"pods": "0"}, "scopes": scopes}}
     lab.api.post(lab.path("resourcequotas"), body)
@@ -249,7 +249,7 @@ def test_when_somebody_is_faster_the_next_size_is_tried_at_once(sizes: Sizes, la
     refused = lab.recorder.answer(
         403, "Forbidden", "pods is forbidden: exceeded quota: d2, requested: pods=1, used: pods=1, limited: pods=1"
     )
-    lab.recorder.harm(lab.of_this_namespace("POST pods"), refused)
+    lab.recorder.inject(lab.writes_to_namespace("POST pods"), refused)
     lab.create_session()
     assert lab.until_ready(seconds=20)["status"]["vmSize"] == D4
     assert lab.lines().count("POST pods") == 2
@@ -289,7 +289,7 @@ def test_another_size_restarts_the_session_and_its_owner_is_told(sizes: Sizes, l
     first = lab.the_pod()["metadata"]["uid"]
     lab.change_session(compute={"vmSize": D4})
     eventually(lambda: [pod["metadata"]["uid"] for pod in lab.pods()] not in ([], [first]), what="another pod")
-    lab.until_told("ComputeChanged")
+    lab.until_event("ComputeChanged")
     eventually(lambda: lab.session()["status"].get("vmSize") == D4 and lab.condition("Ready")["status"] == "True", what="it runs there")
     assert size_of(lab) == D4
 
@@ -384,7 +384,7 @@ def test_a_mended_size_is_taken_up_by_who_still_waits_for_a_node(sizes: Sizes, l
     lab.until_condition("ComputeAllocated", "Unschedulable", says="node selector")
     lab.api.patch(f"{SIZES}/{name_of(D2)}", {"spec": {"nodeSelector": {"pool": "right"}}})
     eventually(lambda: [pod["spec"]["nodeSelector"] for pod in lab.pods()] == [{"pool": "right"}], what="a pod for the right nodes")
-    lab.until_told("ComputeChanged")
+    lab.until_event("ComputeChanged")
     lab.kubelet.release()
     lab.until_ready()
 

@@ -1,4 +1,4 @@
-"""Sources that pods of their own read, against a real API server: a real agent and git server, kills at every write, refusals."""
+"""Sources that separate pods read, against a real API server: a real agent and git server, kills at every write, refusals."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ def server(repository: Repository) -> Iterator[HttpServer]:
 
 @pytest.fixture
 def real(started: Lab, background: Background, tmp_path: Path) -> list[RealAgent]:
-    """Every pod to come runs the real agent; what stands for its Secret is in `tmp_path / "secret"`."""
+    """Run the real agent in all future pods. `tmp_path / "secret"` takes the place of its Secret."""
     made: list[RealAgent] = []
 
     def make() -> RealAgent:
@@ -100,7 +100,7 @@ def test_from_a_repository_to_a_session_and_on_to_the_next_commit(
 
 @pytest.fixture
 def answering(lab: Lab, background: Background) -> Callable[[Object], None]:
-    """Pods to come say this of their source."""
+    """Return a function that sets what future pods report about their source."""
 
     def chosen(source: Object) -> None:
         lab.kubelet.make_agent = lambda: HttpAgent(background=background, source=source)
@@ -140,14 +140,14 @@ def test_killed_at_every_write_it_reads_once_and_leaves_nothing(lab: Lab, answer
     while survived < 20:
         lab.new_namespace()
         kill = lab.recorder.kill_before if moment == "before" else lab.recorder.kill_after
-        fault = lab.recorder.harm(lab.of_this_namespace(), kill, nth=survived + 1)
+        fault = lab.recorder.inject(lab.writes_to_namespace(), kill, nth=survived + 1)
         lab.operator.go_on()
         lab.create_environment(source={"git": {"url": URL}})
         eventually(lambda fault=fault: fault.done.is_set() or lab.condition("Ready", "env", plural="flowenvironments")["status"] == "True")
         if not fault.done.is_set():
             lab.settle()
         over = not fault.done.is_set()
-        lab.recorder.peace()
+        lab.recorder.disarm()
         if over:
             break
         lab.operator.kill()

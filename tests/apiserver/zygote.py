@@ -1,8 +1,8 @@
-"""Starts operators quickly: has all imported already, forks for each line on standard input, and runs flowsession's own main there.
+"""Starts operators quickly: imports everything once, forks for each line on standard input, and runs flowsession's own main there.
 
 Importing the operator's libraries takes 1.5 s of CPU, and these tests kill and start it dozens of times. Each line is a JSON object
-with `argv`, `log`, and `constants` ("module:NAME" -> value, for pauses that no test can wait for); the answer is a pid. The workers of
-these operators are forked too, for `forked_worker.py`, which an operator starts as its worker's command.
+with `argv`, `log`, and `constants` ("module:NAME" -> value, for delays too long for a test). The response is a pid. The operators'
+workers are forked too, on request of `forked_worker.py`, which an operator starts as its worker's command.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from flowsession.engine import resolutions, resolve_worker
 
 
 def die_with_parent() -> None:
-    """No process is left behind, however the tests end."""
+    """Have the kernel kill this process when its parent dies, so that no process is left behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Fork operators and workers until standard input ends."""
     die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     name = f"flowsession-zygote-{os.getpid()}"
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _line(orders: Any) -> bytes:
-    """The next line: one is written after the one before was answered."""
+    """Return the next line. The tests write a line only after the response to the one before."""
     line = b""
     while not line.endswith(b"\n") and (piece := orders.read(65536)):
         line += piece
@@ -67,7 +67,7 @@ def _fork_operator(order: dict[str, Any], workers: socket.socket) -> int:
 
 
 def _fork_worker(workers: socket.socket) -> None:
-    """Fork the worker, and what tells its caller how it ended."""
+    """Fork the worker, and a process that reports the worker's exit status to the caller."""
     caller, _ = workers.accept()
     _, streams, _, _ = socket.recv_fds(caller, 1, 3)
     if not os.fork():
@@ -79,7 +79,7 @@ def _fork_worker(workers: socket.socket) -> None:
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
-            # The worker takes their buffers and lets sys.stdout go, which would close the one that it writes to.
+            # The worker takes their buffers and drops sys.stdout, which would close the descriptor that it writes to.
             kept = sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
             resolve_worker.main()
             del kept

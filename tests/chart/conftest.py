@@ -1,4 +1,4 @@
-"""Helm, and the chart as it renders it."""
+"""Helm, and the chart as Helm renders it."""
 
 import subprocess
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The chart, rendered by the real Helm: what it may do, how it runs, what it tells the operator, what it refuses."""
+"""The chart, rendered by the real Helm: the operator's rights, how it runs, its settings, and refused values."""
 
 import subprocess
 from collections.abc import Callable
@@ -25,14 +25,14 @@ def only(manifests: list[Manifest], kind: str, name: str | None = None) -> Manif
 
 
 def settings_of(manifests: list[Manifest], tmp_path: Path) -> settings.Settings:
-    """What the operator itself makes of the file."""
+    """Return the settings as the operator itself loads them."""
     file = tmp_path / "settings.yaml"
     file.write_text(only(manifests, "ConfigMap", "flowsession-settings")["data"]["settings.yaml"])
     return settings.load(file)
 
 
 def granted(role: Manifest) -> dict[str, set[str]]:
-    """Verbs by group/resource."""
+    """Return the verbs by group/resource."""
     verbs: dict[str, set[str]] = {}
     for rule in role["rules"]:
         for group in rule["apiGroups"]:
@@ -47,7 +47,7 @@ def test_lint_finds_nothing(helm: Helm) -> None:
 
 
 def test_the_operator_may_do_exactly_this_in_every_namespace(render: Callable[..., list[Manifest]]) -> None:
-    """That each of these is needed, and nothing else, is seen in tests/apiserver/test_rbac.py."""
+    """tests/apiserver/test_rbac.py shows that each of these is needed, and nothing else."""
     assert granted(only(render(), "ClusterRole", "flowsession")) == {
         "flowsession.dev/flowenvironments": {"get", "list", "watch"},
         "flowsession.dev/computeinstances": {"get", "list", "watch"},
@@ -101,7 +101,7 @@ def test_the_clusters_own_roles_are_extended_for_users(render: Callable[..., lis
 
 
 def test_each_admission_policy_is_bound_and_denies(render: Callable[..., list[Manifest]]) -> None:
-    """What they refuse is seen in tests/apiserver/test_references.py."""
+    """tests/apiserver/test_references.py shows what they refuse."""
     manifests = render()
     kinds = {"computesessions", "computeinstances", "flowenvironments", "flowruns"}
     bound = [m["spec"] for m in manifests if m["kind"] == "ValidatingAdmissionPolicyBinding"]

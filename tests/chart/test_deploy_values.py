@@ -1,4 +1,4 @@
-"""What `make deploy` passes to the chart of this machine's way to its package index, seen from the operator's end."""
+"""The package index settings of this machine that `make deploy` passes to the chart, as the operator sees them."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The chart, installed by the real Helm into a real API server: also from zero, where no kind of ours is known yet."""
+"""The chart, installed by the real Helm into a real API server, including one that knows none of our kinds yet."""
 
 import shutil
 import subprocess
@@ -33,7 +33,7 @@ TOO_EARLY = 'no matches for kind "VMSize"'
 
 @pytest.fixture
 def plane() -> Iterator[ControlPlane]:
-    """An API server of its own, with nothing of ours in it."""
+    """Yield a fresh API server, with nothing of ours in it."""
     binaries.build(binaries.KUBERNETES)
     binaries.build(binaries.HELM)
     folder = Path(tempfile.mkdtemp(prefix="fs-helm-"))
@@ -56,11 +56,11 @@ def helm(plane: ControlPlane, tmp_path: Path) -> Callable[..., str]:
             file = tmp_path / "values.yaml"
             file.write_text(yaml.safe_dump(values))
             command += [str(CHART), "-f", str(file)]
-        # Helm keeps what it knows of an API server's kinds in files: a first install knows nothing.
+        # Helm caches the API server's kinds in files, so a first install needs a new HOME.
         environment = {"KUBECONFIG": str(plane.kubeconfig), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
         if verb == "install" and TOO_EARLY in result.stderr:
-            # A slow API server may not serve the new kinds yet when Helm comes to the sizes: docs/sizes.md says to do it once more.
+            # A slow API server may not serve the new kinds yet when Helm gets to the sizes: docs/sizes.md says to run it once more.
             command[1:2] = ["upgrade", "--install"]
             result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
         assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""The package cache's pod, as Helm renders it, and what the cache itself makes of its command."""
+"""The package cache's pod, as Helm renders it, and how the cache itself parses its command."""
 
 from collections.abc import Callable
 from pathlib import Path

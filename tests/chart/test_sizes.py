@@ -1,4 +1,4 @@
-"""The VM sizes that the chart brings: the catalogue's figures, what values select of it, and what becomes of them."""
+"""The chart's VM sizes: the catalogue's figures, the sizes that values select from it, and the objects made from them."""
 
 import re
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def sizes(manifests: list[Manifest]) -> dict[str, Manifest]:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_row_is_possible(name: str) -> None:
-    """What Azure's naming tells: the processors, and whether there is a temporary disk (from v5 on only with a d)."""
+    """Azure's names give the number of processors and whether there is a temporary disk (from v5 on only with a d)."""
     row = TABLE[name]
     found = re.fullmatch(r"Standard_(D|E|F|L|M|NC|ND)(\d+)([a-z]*)(?:_[a-zA-Z0-9]+)*", name)
     assert found, name
@@ -71,7 +71,7 @@ def test_bigger_sizes_of_a_series_cost_more_in_proportion() -> None:
             assert parse(row["price"]) / row["cpu"] == parse(TABLE[smallest]["price"]) / TABLE[smallest]["cpu"], name
 
 
-# -- what values make of it
+# -- sizes selected by values
 
 
 def test_by_default_there_are_no_sizes(render: Render) -> None:

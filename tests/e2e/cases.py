@@ -1,4 +1,4 @@
-"""Brings the folders of tests/cases to the cluster, a session for each, and notes what a person would see of it."""
+"""Bring the folders of tests/cases to the cluster, with a session for each, and record what a person would see."""
 
 import base64
 import io
@@ -13,14 +13,14 @@ from conftest import Cluster, Object, environment, session
 
 FOLDER = Path(__file__).parents[1] / "cases"
 AT_ONCE = 3
-"""Sessions that two nodes with two cores hold beside those of other test processes."""
+"""Number of sessions that fit on two nodes with two cores in addition to those of other test processes."""
 
 NAMES = tuple(sorted(path.parent.name for path in FOLDER.glob("*/case.json")))
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A command in the session."""
+    """The result of a command in the session."""
 
     code: int
     out: str
@@ -29,7 +29,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of a case: conditions by type, the environment's warnings, `flow test`, and the case's own command."""
+    """The observed state of a case: conditions by type, the environment's warnings, `flow test`, and the case's own command."""
 
     ready: bool
     session: dict[str, Object]
@@ -39,28 +39,28 @@ class Seen:
     test: Ran | None = None
     command: Ran | None = None
     checked: Ran | None = None
-    """`flow check`, where something was done in the session before it."""
+    """The result of `flow check`, if it followed a command in the session."""
 
     @property
     def verdict(self) -> str:
-        """FlowValid's reason and message, or what `flow check` says after what was done in the session."""
+        """Return FlowValid's reason and message, or the output of `flow check` if it ran."""
         if self.checked is not None:
             return f"{'Invalid' if self.checked.code else 'Valid'}: {self.checked.out} {self.checked.err}"
         return _words(self.session.get("FlowValid", {}))
 
     @property
     def failure(self) -> str:
-        """Why the environment or the session is not Ready."""
+        """Return why the environment or the session is not Ready."""
         return f"{_words(self.environment.get('Ready', {}))} / {_words(self.session.get('Ready', {}))}"
 
     @property
     def warned(self) -> str:
-        """All warnings, of the environment and of the install."""
+        """Return all warnings of the environment and of the install."""
         return " / ".join([*(warning["message"] for warning in self.warnings), *self.install_warnings])
 
 
 def start_all(cluster: Cluster) -> dict[str, Future[Seen]]:
-    """A future for each case; AT_ONCE of them run at once."""
+    """Return a future for each case. AT_ONCE of them run concurrently."""
     pool = ThreadPoolExecutor(AT_ONCE)
     futures = {name: pool.submit(_try, cluster, name) for name in NAMES}
     pool.shutdown(wait=False)

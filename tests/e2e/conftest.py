@@ -1,4 +1,4 @@
-"""The cluster of this machine with the operator of this checkout in it, and a namespace for each test."""
+"""This machine's cluster with this checkout's operator in it, and a namespace for each test."""
 
 import contextlib
 import json
@@ -25,14 +25,14 @@ Object = dict[str, Any]
 T = TypeVar("T")
 CHECKOUT = Path(__file__).parents[2]
 LABELS = {"app.kubernetes.io/part-of": "flowsession-e2e"}
-"""On namespaces and on what lies in none, so that a run finds what one that was killed has left."""
+"""Labels of namespaces and cluster-scoped objects, so that a run finds what a killed run left behind."""
 
 SET_ASIDE = "flowsession-e2e-set-aside"
-"""The ConfigMap in `default` with what a run took away for its time."""
+"""The ConfigMap in `default` with what a run removes while it lasts."""
 
 
 class Cluster:
-    """kubectl, and waiting for conditions."""
+    """kubectl, and functions that wait for conditions."""
 
     def __init__(self, target: Target, namespace: str = "default") -> None:
         self.target = target
@@ -65,8 +65,8 @@ class Cluster:
         found = self.kubectl.list("events", "--field-selector", f"involvedObject.name={name}")
         return sorted(found, key=lambda event: event["firstTimestamp"] or "")
 
-    def until_told(self, name: str, reason: str, *words: str) -> list[Object]:
-        """The Events of an object with this reason and these words: they are written right after the status that they tell of."""
+    def until_event(self, name: str, reason: str, *words: str) -> list[Object]:
+        """Return an object's Events with this reason and these words. Events are written right after the status that they report."""
 
         def told() -> list[Object]:
             return [e for e in self.events(name) if e["reason"] == reason and all(word in e["message"] for word in words)]
@@ -74,7 +74,7 @@ class Cluster:
         return self.until(f"Event {reason} of {name} {' '.join(words)}".strip(), told, 30)
 
     def until(self, what: str, check: Callable[[], T | None], seconds: float = 120.0) -> T:
-        """Polls until the check gives something true. The failure shows every session's conditions and the pods."""
+        """Poll until the check returns something true, and return that. The failure shows every session's conditions and the pods."""
         began = time.monotonic()
         while (waited := time.monotonic() - began) < seconds:
             if found := check():
@@ -99,7 +99,7 @@ class Cluster:
         self.until(f"{kind} {name} is gone", lambda: self.get(kind, name) is None, seconds)
 
     def until_nodes_are_free(self, seconds: float = 120.0) -> None:
-        """For tests that need the nodes but for their own sessions. The failure names the pods that are in the way."""
+        """Wait until no other sessions are on the nodes, for tests that need them all. The failure names the pods in the way."""
         end = time.monotonic() + seconds
         while pods := self._other_sessions():
             names = ", ".join(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods)
@@ -111,11 +111,11 @@ class Cluster:
         return [pod for pod in found if pod["metadata"]["namespace"] != self.namespace]
 
     def create_namespace(self) -> None:
-        """Its own, which is not there yet."""
+        """Create the namespace."""
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": LABELS}})
 
     def command(self, *arguments: str) -> list[str]:
-        """A kubectl command line for what runs beside the test."""
+        """Return a kubectl command line for a process that runs concurrently with the test."""
         return [str(self.kubectl.program), "--kubeconfig", str(self.kubectl.kubeconfig), "-n", self.namespace, *arguments]
 
     def exec(self, pod: str, *command: str) -> str:
@@ -144,7 +144,7 @@ def flow_run(name: str, *, of: str = "plain", user: str = "alice@example.com", *
 
 @contextlib.contextmanager
 def claimed(cluster: Cluster, name: str, folder: Path) -> Iterator[None]:
-    """A claim for a folder of this machine, which any node can mount; what may use it is deleted when the block ends."""
+    """Provide a claim for a folder of this machine, which any node can mount. Everything that may use it is deleted at the end."""
     size, spec, volume = {"storage": "1Gi"}, {"storageClassName": "", "accessModes": ["ReadWriteMany"]}, f"{cluster.namespace}-{name}"
     kept = {"capacity": size, "hostPath": {"path": str(folder)}, "persistentVolumeReclaimPolicy": "Retain"}
     asked = {"resources": {"requests": size}, "volumeName": volume}
@@ -169,7 +169,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need the cluster whole come last, all in one process: then the others wait for them once."""
+    """Put tests that need the whole cluster last, all in one process, so that the others wait for them only once."""
     check_programs(items)
     items.sort(key=_whole)
     for item in filter(_whole, items):
@@ -182,7 +182,7 @@ def _whole(item: pytest.Item | None) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before any fixture: those of modules may change the operator or leave sessions at work."""
+    """Get access to the cluster before any fixture: module fixtures may change the operator or leave sessions running."""
     item.config.stash[_PROCESSES].use(alone=_whole(item))
 
 
@@ -197,14 +197,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.fixture(scope="session")
 def deployed(pytestconfig: pytest.Config) -> Iterator[Cluster]:
-    """The operator of this very checkout, installed by Helm as `make deploy` does; once for all processes of the run."""
+    """Install the operator of this very checkout by Helm, as `make deploy` does, once for all processes of the run."""
     target = choose()
     kubectl = Kubectl(programs.kubectl(), target.kubeconfig, "default")
     name, value = next(iter(LABELS.items()))
 
     def prepare() -> None:
         target.up()
-        if isinstance(target, Local):  # a run that was killed while a node was lost on purpose
+        if isinstance(target, Local):  # undo what a run left that was killed while a node was lost on purpose
             kubectl("uncordon", "-l", "kubernetes.io/hostname")
             kubectl.attempt("taint", "nodes", "--all", "node.kubernetes.io/out-of-service:NoExecute-")
         kubectl("delete", "namespaces,priorityclasses", "-l", f"{name}={value}", "--timeout=120s")
@@ -217,9 +217,9 @@ def deployed(pytestconfig: pytest.Config) -> Iterator[Cluster]:
 
 
 def set_sizes_aside(kubectl: Kubectl, selector: str) -> None:
-    """Take away the VMSizes that somebody else made: sessions would get one of them. They are kept on the cluster.
+    """Remove the VMSizes of others, since sessions would get one of them, and keep them in a ConfigMap.
 
-    A run that is killed leaves them in its ConfigMap, from which the next one brings them back.
+    If a run is killed, the next one restores them from there.
     """
     sizes = kubectl.list("vmsizes", "-l", selector)
     kept = kubectl.get("configmap", SET_ASIDE)
@@ -235,7 +235,7 @@ def set_sizes_aside(kubectl: Kubectl, selector: str) -> None:
 
 
 def bring_sizes_back(kubectl: Kubectl) -> None:
-    """The end of `set_sizes_aside`."""
+    """Undo `set_sizes_aside`."""
     if kept := kubectl.get("configmap", SET_ASIDE):
         items = json.loads(kept["data"]["sizes"])
         kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
@@ -244,7 +244,7 @@ def bring_sizes_back(kubectl: Kubectl) -> None:
 
 @pytest.fixture(scope="session")
 def python_image(deployed: Cluster) -> str:
-    """An image with Python and without our agent, on the nodes or at a public registry."""
+    """Return an image with Python and without our agent, on the nodes or in a public registry."""
     own = deployed.target.build_args.get("BASE")
     if own is None:
         return "docker.io/library/python:3.12-slim"
@@ -254,7 +254,7 @@ def python_image(deployed: Cluster) -> str:
 
 @pytest.fixture
 def cluster(deployed: Cluster) -> Iterator[Cluster]:
-    """A namespace of its own."""
+    """Yield a fresh namespace."""
     own = deployed.within(f"e2e-{uuid.uuid4().hex[:8]}")
     own.create_namespace()
     yield own

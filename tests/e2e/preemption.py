@@ -8,7 +8,7 @@ from conftest import LABELS, Cluster, Object
 
 @contextlib.contextmanager
 def urgent_pod(cluster: Cluster, status: Object) -> Iterator[None]:
-    """Is there as long as the block; `status` is that of the session that has to go. For tests that have the whole cluster."""
+    """Run the pod for the duration of the block. `status` is that of the session to be evicted. For tests that have the whole cluster."""
     cluster.until_nodes_are_free()
     node = cluster.get("node", status["nodeName"])
     assert node

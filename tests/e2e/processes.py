@@ -1,4 +1,4 @@
-"""Test processes that share the cluster (pytest-xdist): side by side, or one alone; the first prepares it, the last leaves it in order."""
+"""Test processes that share the cluster (pytest-xdist), concurrently or one at a time. The first prepares it, the last cleans up."""
 
 import contextlib
 import fcntl
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 class Processes:
-    """The processes of one test run, of which this is one. They share the run's folder; without one, this is the only process.
+    """The processes of one test run, of which this is one. They share the run's folder. Without a folder, this is the only process.
 
-    The kernel lets go of a lock when its process dies, however it dies.
+    The kernel releases a lock when its process dies for any reason.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -21,7 +21,7 @@ class Processes:
         self._mode = fcntl.LOCK_UN
 
     def use(self, *, alone: bool) -> None:
-        """Return when this process may use the cluster, beside the others or alone. It may until it asks for the other way, or is done."""
+        """Return when this process may use the cluster, shared or alone. It may until it asks for the other mode or is done."""
         mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         if mode != self._mode:
             self.done()
@@ -29,14 +29,14 @@ class Processes:
             self._mode = mode
 
     def done(self) -> None:
-        """Others may use the cluster alone."""
+        """Release the cluster."""
         if self._mode != fcntl.LOCK_UN:
             fcntl.flock(self._file("use"), fcntl.LOCK_UN)
             self._mode = fcntl.LOCK_UN
 
     @contextlib.contextmanager
     def member(self, first: Callable[[], None], last: Callable[[], None]) -> Iterator[None]:
-        """Within the block the cluster is prepared: by `first` in the process that came first, until `last` in the one that leaves last."""
+        """Keep the cluster prepared during the block. The first process to enter calls `first`, the last one to leave calls `last`."""
         with self._locked("gate"):
             begun = self._folder / "begun"
             if not begun.exists():

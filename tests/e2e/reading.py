@@ -1,4 +1,4 @@
-"""Objects of the cluster, read without a process for each look: tests look ten times a second, and kubectl takes 0.1 s of a processor."""
+"""Objects of the cluster, read without starting a process each time: tests poll ten times a second, and kubectl takes 0.1 s of CPU."""
 
 import argparse
 import functools
@@ -14,7 +14,7 @@ GROUPS = ("/api/v1", "/apis/apps/v1", "/apis/scheduling.k8s.io/v1", "/apis/flows
 
 
 class ReadingKubectl(Kubectl):
-    """kubectl whose `get` and `list` ask the API server themselves."""
+    """kubectl whose `get` and `list` query the API server directly."""
 
     def get(self, kind: str, name: str) -> Object | None:
         try:
@@ -47,7 +47,7 @@ def _client(kubeconfig: Path) -> Any:
 
 @functools.cache
 def _kinds(kubeconfig: Path) -> dict[str, tuple[str, str, bool]]:
-    """Group, plural and whether it is namespaced, by every name that kubectl knows a kind by."""
+    """Return group, plural and whether the kind is namespaced, by every name that kubectl accepts for it."""
     return {
         name: (group, kind["name"], kind["namespaced"])
         for group in GROUPS
@@ -58,7 +58,7 @@ def _kinds(kubeconfig: Path) -> dict[str, tuple[str, str, bool]]:
 
 
 def _read(kubeconfig: Path, path: str, **query: str) -> Any:
-    """The decoded answer. Raises kubernetes.client.ApiException."""
+    """Return the decoded response. Raises kubernetes.client.ApiException."""
     client = _client(kubeconfig)
     asked = [(name, value) for name, value in query.items() if value]
     request = client.param_serialize("GET", path, query_params=asked, header_params={}, auth_settings=["BearerToken"])

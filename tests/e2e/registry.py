@@ -1,4 +1,4 @@
-"""A registry with one small image, for those who log in (https://github.com/opencontainers/distribution-spec/blob/main/spec.md)."""
+"""A registry with one small image, which requires a login (https://github.com/opencontainers/distribution-spec/blob/main/spec.md)."""
 
 import base64
 import gzip
@@ -12,7 +12,7 @@ from types import TracebackType
 
 
 class Registry:
-    """On this machine's loopback, where containerd speaks plain HTTP. `image` is what to pull."""
+    """A registry on this machine's loopback, where containerd uses plain HTTP. `image` is the name to pull."""
 
     def __init__(self, *, user: str, password: str) -> None:
         self._login = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -56,7 +56,7 @@ class Registry:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = default_request_version = "HTTP/1.1"
-            """Also of what is no HTTP: containerd tries TLS first, and goes on in plain words if it is answered with such."""
+            """Also used to respond to requests that are not HTTP. containerd tries TLS first, and falls back to HTTP after that."""
 
             def do_GET(self) -> None:
                 if self.headers.get("Authorization") != registry._login:
@@ -94,7 +94,7 @@ class Registry:
 
 
 def _layer() -> bytes:
-    """A folder with one file: no Python, no shell."""
+    """Return a layer with one file: no Python, no shell."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         content = b"pulled\n"

@@ -1,4 +1,4 @@
-"""What goes wrong on real nodes: a clear condition, nothing lost, and it heals when the cause is gone."""
+"""Failures on real nodes: a clear condition, nothing lost, and recovery once the cause is gone."""
 
 import io
 import socket
@@ -17,7 +17,7 @@ def test_an_image_that_is_not_there(cluster: Cluster) -> None:
     cluster.apply(environment(baseImage="registry.invalid/nobody/nothing:1"), session())
     ready = cluster.until_condition("s", "Ready", status="False", reason="ImagePullFailed")
     assert "registry.invalid/nobody/nothing:1" in ready["message"]
-    assert cluster.until_told("s", "ImagePullFailed")[0]["type"] == "Warning"
+    assert cluster.until_event("s", "ImagePullFailed")[0]["type"] == "Warning"
 
 
 def test_an_image_without_python(cluster: Cluster) -> None:
@@ -34,12 +34,12 @@ def test_an_image_without_python(cluster: Cluster) -> None:
 
 
 def test_a_secret_and_then_a_key_that_env_takes_a_value_from_are_missing_and_it_heals(cluster: Cluster) -> None:
-    """In the words of the kubelet, which is why it is here."""
+    """The kubelet's own messages report it, hence the test on a real node."""
     value = {"secretKeyRef": {"name": "creds", "key": "token"}}
     cluster.apply(environment(), session(env=[{"name": "TOKEN", "valueFrom": value}]))
     ready = cluster.until_condition("s", "Ready", status="False", reason="SecretNotFound")
     assert f"Secret 'creds' in namespace '{cluster.namespace}', which spec.env takes TOKEN from, does not exist" in ready["message"]
-    assert cluster.until_told("s", "SecretNotFound")[0]["type"] == "Warning"
+    assert cluster.until_event("s", "SecretNotFound")[0]["type"] == "Warning"
     pod = cluster.status("s")["podName"]
     cluster.kubectl("create", "secret", "generic", "creds", "--from-literal=other=1")
     cluster.until("the key is named", lambda: "has no key 'token'" in cluster.condition("s", "Ready").get("message", ""))
@@ -99,7 +99,7 @@ def test_killed_for_memory_during_install_is_said_and_not_repeated(cluster: Clus
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An HTTP server on this machine with source packages whose builds misbehave; pods reach it by the machine's own address."""
+    """Serve, over HTTP on this machine's own address, source packages whose builds misbehave."""
     folder = tmp_path_factory.mktemp("sources")
     _source_package(folder, "endless", "import time\ntime.sleep(3600)\n")
     _source_package(folder, "hungry", "hoard = []\nwhile True: hoard.append(bytearray(64 << 20))\n")

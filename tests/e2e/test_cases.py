@@ -1,4 +1,4 @@
-"""What people bring, as they bring it: each folder of tests/cases against its wish."""
+"""What people bring, unchanged: each folder of tests/cases against its expected result."""
 
 import json
 import re
@@ -25,24 +25,24 @@ def tried(deployed: Cluster) -> Iterator[dict[str, Future[Seen]]]:
 
 
 def ready(*warnings: str) -> Check:
-    """It is Ready, and these words stand in its warnings."""
+    """The session is Ready, and its warnings contain these words."""
     return lambda seen: seen.ready and all(words in seen.warned for words in warnings)
 
 
 def not_ready(*words: str) -> Check:
-    """It fails, and the cause has these words."""
+    """It fails, and the cause contains these words."""
     return lambda seen: not seen.ready and all(word in seen.failure for word in words)
 
 
 def invalid(*words: str, never: str = "\0") -> Check:
-    """It is Ready, the tool check finds a fault, and says these words."""
+    """It is Ready, and the tool check finds a fault and reports these words."""
     return lambda seen: (
         seen.ready and seen.verdict.startswith("Invalid") and all(w in seen.verdict for w in words) and never not in seen.verdict
     )
 
 
 def outputs(**expected: Any) -> Check:
-    """The flow is valid, and `flow test` prints these outputs, among others."""
+    """The flow is valid, and `flow test` prints at least these outputs."""
 
     def check(seen: Seen) -> bool:
         printed = json.loads(seen.test.out) if seen.test and seen.test.code == 0 else {}
@@ -52,7 +52,7 @@ def outputs(**expected: Any) -> Check:
 
 
 def prints(pattern: str) -> Check:
-    """The case's command prints this."""
+    """The case's command prints this pattern."""
     return lambda seen: seen.command is not None and re.search(pattern, seen.command.out) is not None
 
 
@@ -70,7 +70,7 @@ WISHES: dict[str, tuple[Check, ...]] = {
     "19-windows-freeze": (not_ready("pywin32", "Windows", "sys_platform == 'win32'"),),
     "22-pin-of-foreign-promptflow-package": (ready(), prints(r"0\.1\.5")),
     "23-prompty-with-unknown-connection": (invalid("nowhere"),),
-    # The package lacks yaml, which the runtime image has by now.
+    # The package lacks yaml, which the runtime image now has.
     "24-package-tool-cannot-load": (lambda seen: seen.verdict.startswith("Valid"),),
     "25-module-gone-from-package": (invalid("langchain", "evaluation", "1."),),
     "26-conda-file-and-setup-sh": (ready("conda_file", "setup_sh"), outputs(answer="a")),

@@ -1,6 +1,6 @@
-"""Connections on a real node: a Secret that comes late, one that changes, and another list; the kubelet brings each, nothing restarts.
+"""Connections on a real node: a late Secret, a changed Secret, and another list. The kubelet delivers each without a restart.
 
-The headers for traces come by the kubelet too, so the same session sends some.
+The kubelet also delivers the headers for traces, so the same session sends some.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Every command of the README and the documents, typed as they say, in their order, against the cluster."""
+"""Every command of the README and the documents, typed as written, in their order, against the cluster."""
 
 import json
 import os
@@ -21,23 +21,23 @@ NOT_RUN = (
     (re.compile(r"make ((test|bench)(-[a-z]+)?|coverage|mutants( [A-Z]+=\d+)*)"), "takes minutes or more"),
     (re.compile(r"CLUSTER=current REGISTRY=\S+ make deploy"), "needs a registry that the nodes pull from"),
 )
-"""Commands of which only `make -n` is tried, with the reason."""
+"""Commands that are only tried with `make -n`, with the reason."""
 
 
 @dataclass
 class Page:
-    """How the commands of one document are typed: what its names stand for, which come last, what must be there before."""
+    """How to type the commands of one document: replacements for them, commands that run last, and prerequisites."""
 
     names: dict[str, str] = field(default_factory=dict)
     last: tuple[str, ...] = ()
     before: dict[str, str] = field(default_factory=dict)
-    """Command -> what must be waited for or made first, as a shell command."""
+    """Command -> shell command that runs before it, to create or wait for something."""
     beside: Path = CHECKOUT
     """The folder in which they are typed."""
 
 
 class Shell:
-    """A person's shell: variables stay, the first failure ends the test with what was printed."""
+    """A person's shell: variables persist, and the first failure ends the test with the output."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Shell:
     def __call__(self, command: str, folder: Path) -> str:
         script = f"set -aeo pipefail; . {self._state}\n{command}\nexport -p > {self._state}"
         done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=540, check=False, input="exit\n")
-        # The document's own kubeconfig is the cluster's, with another namespace.
+        # A document may export its own KUBECONFIG. This one has the test's namespace.
         self._state.write_text(self._state.read_text() + f"export KUBECONFIG={self._config}\n")
         told = f"{done.stdout}\n{done.stderr}"
         assert done.returncode == 0, f"$ {command}\n{told}\n{self._cluster.kubectl.attempt('describe', 'csess,fenv').stdout}"
@@ -68,7 +68,7 @@ def shell(cluster: Cluster, tmp_path: Path) -> Shell:
 
 @pytest.fixture
 def flows(tmp_path: Path) -> Path:
-    """A folder with `my-flows/chat` in it, and the files that the documents' Secrets are made of."""
+    """Create a folder with `my-flows/chat` in it, and the files that the documents' Secrets are made of."""
     chat = tmp_path / "my-flows" / "chat"
     chat.mkdir(parents=True)
     (chat / "flow.flex.yaml").write_text("entry: main:answer\n")
@@ -84,7 +84,7 @@ def apply(shell: Shell, folder: Path, manifests: str) -> None:
 
 
 def type_all(shell: Shell, document: str, page: Page) -> list[str]:
-    """Types the document's commands and returns what each printed."""
+    """Type the document's commands and return the output of each."""
     found = list(dict.fromkeys(command.text for command in documents.commands() if command.document == document))
     assert found, f"{document} has no commands"
     printed = []
@@ -96,7 +96,7 @@ def type_all(shell: Shell, document: str, page: Page) -> list[str]:
 
 
 def in_session(shell: Shell, run: dict[str, Any], session: str, *, wait: str, show: str) -> str:
-    """What `show` says of the same run in a session that it names, at its end."""
+    """Return the output of `show` for the same run in a named session, once it meets condition `wait`."""
     body = {**run, "metadata": {"name": f"in-{session}"}, "spec": {**run["spec"], "sessionRef": {"name": session}}}
     apply(shell, shell.folder, json.dumps(body))
     shell(f"kubectl wait --for=condition={wait} frun/in-{session} --timeout=3m", CHECKOUT)
@@ -318,7 +318,7 @@ def test_docs_tool_check(shell: Shell, flows: Path) -> None:
 
 
 def _pod_of_chat(shell: Shell, flows: Path) -> str:
-    """The shell's words for the pod of a session that is Ready, with the flow `chat`."""
+    """Start a session with the flow `chat` and return the shell expression for its pod's name once it is Ready."""
     apply(shell, flows, _chat())
     archive = "tar -czf flow.tar.gz -C my-flows . && kubectl create configmap my-flows --from-file=flow.tar.gz"
     shell(f"{archive}; kubectl label configmap my-flows flowsession.dev/source=true", flows)

@@ -1,4 +1,4 @@
-"""What a person edits in the flow folder of a session outlives the session."""
+"""Edits in a session's flow folder outlive the session."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def notes(cluster: Cluster) -> str:
 
 
 def until_saved(cluster: Cluster, before: str = "") -> str:
-    """The revision of the edits that were saved while the session goes on."""
+    """Return the revision of the edits that were saved while the session keeps running."""
     return cluster.until("the edits are saved", lambda: (r := cluster.status("s").get("edits", {}).get("revision", "")) != before and r, 60)
 
 
@@ -130,11 +130,11 @@ while True:
         time.sleep(600)
     time.sleep(0.01)
 """
-"""Takes all memory in pieces that are smaller than the agent, so that the kernel, which kills the largest process, kills that one."""
+"""Takes all memory in pieces smaller than the agent, so that the kernel, which kills the largest process, kills the agent."""
 
 
 def kill_pid_1(pod_uid: str) -> None:
-    """As a machine's end does; kubelets of this machine run their containers on it."""
+    """Kill the agent as a machine failure would. The local cluster's containers are processes of this machine."""
     (pid,) = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _is_agent(path, pod_uid)]
     os.kill(pid, signal.SIGKILL)
 
@@ -160,7 +160,7 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
     status = until_back(cluster, status, "evicted")
     assert edited(cluster, status["podName"])
-    cluster.until_told("s", "EditsSaved")
+    cluster.until_event("s", "EditsSaved")
 
     write(cluster, status["podName"], "preempted")
     with urgent_pod(cluster, status):
@@ -170,7 +170,7 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     assert cluster.kubectl.attempt("exec", status["podName"], "--", "python3", "-c", GREEDY).returncode != 0
     cluster.until("the container was restarted and has them", lambda: restarts(cluster) and notes(cluster) == "killed")
     cluster.until_ready("s")
-    cluster.until_told("s", "OutOfMemory")
+    cluster.until_event("s", "OutOfMemory")
 
     cluster.kubectl.attempt("exec", status["podName"], "--", "sh", "-c", "echo ended > /session/flow/note.txt; kill -TERM 1; sleep 20")
     cluster.until("the container was ended and has them", lambda: restarts(cluster) > 1 and notes(cluster) == "ended")
@@ -182,7 +182,7 @@ def test_edits_survive_whatever_ends_the_pod(cluster: Cluster) -> None:
     until_saved(cluster, before)
     cluster.kubectl("delete", "pod", status["podName"], "--force", "--grace-period=0")
     until_back(cluster, status, "saved in time")
-    cluster.until_told("s", "EditsNotSaved", "comes back as it was saved at")
+    cluster.until_event("s", "EditsNotSaved", "comes back as it was saved at")
 
 
 def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:
@@ -195,8 +195,8 @@ def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:
     status = cluster.until_ready("s")
     assert notes(cluster) == "last"
     assert edited(cluster, status["podName"])
-    cluster.until_told("plain", "EditsSaved", "session s: ")
-    cluster.until_told("s", "EditsRestored", "session s saved")
+    cluster.until_event("plain", "EditsSaved", "session s: ")
+    cluster.until_event("s", "EditsRestored", "session s saved")
     (body,) = cluster.kubectl.list("configmaps", "-l", "flowsession.dev/content=edits")
     assert set(body["binaryData"]) == {"edits.sealed"}
     assert "Say goodbye" not in json.dumps(body)
@@ -204,7 +204,7 @@ def test_a_deleted_session_has_its_last_edits_saved(cluster: Cluster) -> None:
 
 @pytest.fixture
 def operators_node(cluster: Cluster) -> Iterator[str]:
-    """The node with the operator, on which no further pod is started while the test has it cordoned."""
+    """Return the operator's node. A test may cordon it, so that no further pod starts there."""
     if not isinstance(cluster.target, Local):
         pytest.skip("only the local cluster's kubelets are this machine's to stop")
 
@@ -224,9 +224,9 @@ def is_ready(cluster: Cluster, kind: str, name: str) -> bool:
 
 @pytest.mark.whole_cluster
 def test_edits_survive_a_lost_node(cluster: Cluster, operators_node: str) -> None:
-    """The kubelet is stopped, and with it ends all that answers in the pod. 50 s of the test are Kubernetes' own: so long it waits for a
-    kubelet's word (node-monitor-grace-period). Then an administrator says that the node is out of service (docs/sessions.md); without that
-    it takes 5 minutes more, for which pods tolerate such a node, and the grace period."""
+    """The kubelet and the agent are dead. For 50 s of the test Kubernetes waits for the kubelet (node-monitor-grace-period). Then an
+    administrator marks the node as out of service (docs/sessions.md). Without that it takes 5 minutes more, the time for which pods
+    tolerate such a node, plus the grace period."""
     cluster.kubectl("cordon", operators_node)
     cluster.apply(FOLDER, OF_FOLDER, session())
     before = cluster.until_ready("s")
@@ -249,8 +249,8 @@ def test_edits_survive_a_lost_node(cluster: Cluster, operators_node: str) -> Non
             cluster.kubectl("taint", "nodes", node, f"{out_of_service}:NoExecute-")
         assert after["nodeName"] == operators_node
         assert edited(cluster, after["podName"])
-        cluster.until_told("s", "NodeLost", before["podName"])
-        cluster.until_told("s", "EditsNotSaved", "comes back as it was saved at")
+        cluster.until_event("s", "NodeLost", before["podName"])
+        cluster.until_event("s", "EditsNotSaved", "comes back as it was saved at")
     assert len(cluster.kubectl.list("pods", "-l", "flowsession.dev/session=s")) == 1
 
 

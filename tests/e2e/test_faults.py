@@ -1,4 +1,4 @@
-"""Pods lost, containers killed, the operator killed: nothing doubled, nothing lost, and it comes back by itself."""
+"""Lost pods, killed containers, a killed operator: nothing doubled, nothing lost, and recovery without help."""
 
 import time
 from datetime import datetime
@@ -47,7 +47,7 @@ def test_a_duplicate_is_refused_and_the_first_goes_on(cluster: Cluster) -> None:
     cluster.apply(environment(), session("first"))
     cluster.until_ready("first")
     created = datetime.fromisoformat(cluster.session("first")["metadata"]["creationTimestamp"]).timestamp()
-    # A start takes half a second, and of two that were created in the same second the uids decide which is the older.
+    # A start takes half a second, and the uid decides which of two sessions created in the same second is older.
     cluster.until("the second of its creation is over", lambda: time.time() > created + 1.5)
     cluster.apply(session("second"))
     refused = cluster.until_condition("second", "Ready", status="False", reason="DuplicateSession")
@@ -76,7 +76,7 @@ def test_a_killed_operator_writes_nothing_about_settled_sessions(cluster: Cluste
 
     cluster.until("another operator is ready", another_is_ready)
     cluster.apply(session("c", user="carol@example.com"))
-    cluster.until_ready("c")  # it works again, and has had the time to touch what it should not
+    cluster.until_ready("c")  # the operator works again, and has had time to touch what it should not
     assert {name: cluster.session(name)["metadata"]["resourceVersion"] for name in ("a", "b")} == before
 
 
@@ -90,9 +90,9 @@ def test_the_second_example_needs_no_flow_folder(cluster: Cluster) -> None:
 
 @pytest.mark.whole_cluster
 def test_a_preempted_session_says_so_and_comes_back(cluster: Cluster) -> None:
-    """A pod of higher priority that fits on the node only without the session."""
+    """The new pod has a higher priority and fits on the node only without the session."""
     cluster.apply(environment(), session())
     before = cluster.until_ready("s")
     with urgent_pod(cluster, before):
         cluster.until("the session comes back", lambda: (s := cluster.status("s")).get("phase") == "Running" and s.get("incarnation") == 2)
-    cluster.until_told("s", "Preempted", "higher priority")
+    cluster.until_event("s", "Preempted", "higher priority")

@@ -1,4 +1,4 @@
-"""Flows and terminals that misbehave, and a stopped agent, on real kubelets: the session says what happened and stays or comes back."""
+"""Misbehaving flows and terminals, and a stopped agent, on real kubelets: the session reports it and stays or comes back."""
 
 import os
 import pty
@@ -54,7 +54,7 @@ def flow_folder() -> Object:
 
 
 def start(cluster: Cluster, *, idle: int = 3600) -> str:
-    """The pod of a ready session with the flow."""
+    """Start a session with the flow and return its pod once it is Ready."""
     cluster.apply(flow_folder(), environment(source={"configMap": {"name": "flow"}}), session(idle=idle))
     return str(cluster.until_ready("s")["podName"])
 
@@ -69,7 +69,7 @@ def restarts(cluster: Cluster, pod: str) -> int:
 
 
 def test_a_flow_that_kills_its_parent_hard_kills_nobody(cluster: Cluster) -> None:
-    """The kernel keeps PID 1 of a pod from signals of the pod that it doesn't handle."""
+    """The kernel protects PID 1 of a pod from the pod's signals that it doesn't handle."""
     pod = start(cluster)
     ended = run_flow(cluster, pod, "SIGKILL")
     assert (ended.returncode, '"done": "SIGKILL"' in ended.stdout) == (0, True), ended.stderr
@@ -93,7 +93,7 @@ def test_a_flow_that_fills_the_disk_fails_with_the_reason_and_leaves_the_session
     ended = run_flow(cluster, pod, "fill")
     assert ended.returncode != 0
     assert "No space left on device" in ended.stderr
-    # The rest of it, while no process holds a page that it gives back when it ends.
+    # Fill the remaining space while no process holds pages that it would free at its end.
     cluster.kubectl.attempt("exec", pod, "--", "sh", "-c", "cat /dev/zero > /dev/shm/rest")
     again = run_flow(cluster, pod, "nothing")
     assert "No space is left in /dev/shm" in again.stderr
@@ -105,7 +105,7 @@ def test_a_flow_that_fills_the_disk_fails_with_the_reason_and_leaves_the_session
 
 
 def test_a_flow_that_needs_too_much_memory_fails_with_the_reason_and_leaves_the_session_usable(cluster: Cluster) -> None:
-    """Told apart from an install that does (test_bad_input): that one keeps the session from being ready."""
+    """Unlike an install that does (test_bad_input), which keeps the session from being Ready."""
     pod = start(cluster)
     ended = run_flow(cluster, pod, "memory")
     assert ended.returncode != 0
@@ -119,7 +119,7 @@ def test_a_command_that_is_killed_for_memory_is_named_in_an_event(cluster: Clust
     pod = start(cluster)
     greedy = "import time; kept = []\nwhile True: kept.append(b'x' * 2**25); time.sleep(0.05)"
     assert cluster.kubectl.attempt("exec", pod, "--", "python3", "-c", greedy).returncode == 137
-    (event,) = cluster.until_told("s", "ProcessKilledForMemory")
+    (event,) = cluster.until_event("s", "ProcessKilledForMemory")
     assert event["message"].startswith("python3 -c import time; kept = []")
     assert "choose a larger size" in event["message"]
     assert restarts(cluster, pod) == 0
@@ -127,7 +127,7 @@ def test_a_command_that_is_killed_for_memory_is_named_in_an_event(cluster: Clust
 
 @pytest.fixture
 def little_disk(cluster: Cluster) -> Iterator[str]:
-    """A size whose sessions may write 300 MiB to their node."""
+    """Create a size whose sessions may write 300 MiB to their node."""
     capacity, linux = {"cpu": "2", "memory": "8Gi", "ephemeral-storage": "50Gi"}, {"kubernetes.io/os": "linux"}
     spec = {"azureName": "Standard_D2s_v3", "capacity": capacity, "nodeSelector": linux, "requests": {"ephemeral-storage": "300Mi"}}
     metadata = {"name": "standard-d2s-v3", "labels": LABELS}
@@ -145,7 +145,7 @@ def test_a_session_that_writes_more_than_its_limit_is_evicted_says_so_and_comes_
     cluster.exec(before, "sh", "-c", "echo kept > note.txt; head -c 400000000 /dev/zero > /tmp/large")
     cluster.until("another pod serves", lambda: (s := cluster.status("s")).get("podName") != before and s.get("phase") == "Running")
     assert cluster.exec(cluster.status("s")["podName"], "cat", "note.txt") == "kept\n"
-    cluster.until_told("s", "Evicted", "ephemeral local storage usage exceeds the total limit of containers 300Mi")
+    cluster.until_event("s", "Evicted", "ephemeral local storage usage exceeds the total limit of containers 300Mi")
     assert len(cluster.kubectl.list("pods", "-l", "flowsession.dev/session=s", "--field-selector", "status.phase=Running")) == 1
 
 
@@ -167,12 +167,12 @@ def test_sleep_left_behind_by_a_closed_terminal_does_not_keep_the_session(cluste
 
 
 def left_in(cluster: Cluster, pod: str) -> str:
-    """The command lines of the pod's processes, read from outside: looking must not be work."""
+    """Return the command lines of the pod's processes, read from outside, since a command in the pod would count as work."""
     return "\n".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids_of(cluster, pod))
 
 
 def pids_of(cluster: Cluster, pod: str) -> list[int]:
-    """The pod's processes as this machine numbers them, PID 1 of the pod first."""
+    """Return the pod's processes by their pids on this machine, PID 1 of the pod first."""
     if not isinstance(cluster.target, Local):
         pytest.skip("only the local cluster's nodes are this machine")
     uid = (cluster.get("pod", pod) or {})["metadata"]["uid"]
@@ -201,7 +201,7 @@ def test_a_stopped_agent_does_not_take_its_absence_for_idleness(cluster: Cluster
     cluster.apply(environment(), session(idle=10))
     pod = cluster.until_ready("s")["podName"]
     with stopped(pids_of(cluster, pod)[0]):
-        time.sleep(20)  # two timeouts: the promise is about this very time
+        time.sleep(20)  # two timeouts, during which the session must not end
         assert cluster.status("s")["phase"] == "Running", "who can't be asked is not idle"
     thawed_at = time.time()
     deleted_at, last = watch_until_deleted(cluster, "s", 120)
@@ -210,7 +210,7 @@ def test_a_stopped_agent_does_not_take_its_absence_for_idleness(cluster: Cluster
 
 
 def test_a_terminal_whose_client_was_killed_still_counts(cluster: Cluster) -> None:
-    """Nothing in the pod shows that the client is gone. Work must not be deleted, so it counts until the kubelet itself would cut it."""
+    """Nothing in the pod shows that the client is gone. Work must not be deleted, so it counts until the kubelet's own timeout."""
     assert CUT_SECONDS == 4 * 3600, "streamingConnectionIdleTimeout of a kubelet, unless it was set"
     cluster.apply(environment(), session(idle=5))
     pod = cluster.until_ready("s")["podName"]
@@ -218,6 +218,6 @@ def test_a_terminal_whose_client_was_killed_still_counts(cluster: Cluster) -> No
     cluster.until("it runs", lambda: "sleep\x00600" in left_in(cluster, pod), 30)
     client.kill()
     client.wait()
-    time.sleep(15)  # three timeouts: the promise is about this very time
+    time.sleep(15)  # three timeouts, during which the session must not end
     assert "sleep\x00600" in left_in(cluster, pod), "this runtime ends what lost its client: then there is nothing to judge"
     assert cluster.condition("s", "Active")["reason"] == "InUse"

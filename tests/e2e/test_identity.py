@@ -1,4 +1,4 @@
-"""As whom sessions act, on real kubelets: the pod's ServiceAccount, what it pulls with, a change, and what is waited for."""
+"""The identities of sessions, on real kubelets: the pod's ServiceAccount, its pull Secrets, a change, and missing accounts."""
 
 import base64
 import json
@@ -81,7 +81,7 @@ def test_a_change_restarts_the_session_with_its_edits_and_an_event(cluster: Clus
     after = cluster.status("s")
     assert after["identity"] == {"serviceAccountName": "runner"}
     assert cluster.exec(after["podName"], "cat", "/session/flow/own.txt").strip() == "mine"
-    (told,) = cluster.until_told("s", "IdentityChanged")
+    (told,) = cluster.until_event("s", "IdentityChanged")
     assert "from no identity to ServiceAccount 'runner'" in told["message"]
     cluster.kubectl("delete", "serviceaccount", "runner")
     cluster.patch("csess", "s", {"spec": {"idle": {"timeoutSeconds": 1800}}})
@@ -111,7 +111,7 @@ def test_the_identity_pulls_the_image_and_says_what_to_grant_until_it_can(cluste
             },
             account("alices", secrets=("login",), annotations={"flowsession.dev/user": "alice@example.com"}),
         )
-        # The image is pulled and nothing more: there is no Python in it.
+        # The image is pulled but cannot start a session: it has no Python.
         failed = cluster.until_condition("s", "Ready", status="False", reason="PodFailed", seconds=90)
         assert "no python3" in failed["message"]
         assert pod_of(cluster)["spec"]["imagePullSecrets"] == [{"name": "login"}]

@@ -9,7 +9,7 @@ from datetime import datetime
 from conftest import Cluster, environment, session
 
 LATEST = 2.0
-"""Seconds past the deadline at which an idle session must have been deleted."""
+"""Seconds past the deadline by which an idle session must have been deleted."""
 
 
 def seconds(stamp: str) -> float:
@@ -17,7 +17,7 @@ def seconds(stamp: str) -> float:
 
 
 def watch_until_deleted(cluster: Cluster, name: str, limit: float) -> tuple[float, dict]:
-    """When the API server reported the deletion, and the object as it last was."""
+    """Return the time at which the API server reported the deletion, and the object's last state."""
     command = cluster.command("get", "csess", name, "--watch", "--output-watch-events", "-o", "json")
     watcher = subprocess.Popen(["timeout", str(limit), *command], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout is not None
@@ -77,7 +77,7 @@ def test_idle_action_none_is_never_deleted(cluster: Cluster) -> None:
     cluster.until_ready("kept")
     cluster.until_ready("ended")
     cluster.until_gone("csess", "ended", 60)
-    time.sleep(5)  # a whole further timeout
+    time.sleep(5)  # one more timeout
     status = cluster.status("kept")
     assert status["phase"] == "Running"
     assert "expiresAt" not in status
@@ -91,11 +91,11 @@ def test_a_longer_timeout_counts_at_once(cluster: Cluster) -> None:
 
 
 LOOP = "setsid sh -c 'while :; do date; (true; date); sleep 0.7; done' </dev/null >/dev/null 2>&1 & exit 0"
-"""Left behind by a terminal that was closed, with children that no look sees; it uses less than 1 % of a core."""
+"""A loop left behind by a closed terminal. Its children are too short-lived for the agent to see, and it uses less than 1 % of a core."""
 
 
 def test_short_commands_keep_the_session_and_start_in_the_flow_folder(cluster: Cluster, python_image: str) -> None:
-    """In each layout of a pod; beside a loop that was left behind, which alone keeps none of them. Each command is the only sign of use."""
+    """In each layout of a pod, next to a left-behind loop that alone keeps no session. Each command is the only sign of use."""
     flow = {"flow.dag.yaml": "inputs: {}\noutputs: {}\nnodes: []\n"}
     cluster.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flow"}, "data": flow},
@@ -113,7 +113,7 @@ def test_short_commands_keep_the_session_and_start_in_the_flow_folder(cluster: C
         cluster.exec(pod, "sh", "-c", LOOP)
         last = 0.0
         for _ in range(8):
-            time.sleep(4)  # somebody's pause, of less than half the timeout
+            time.sleep(4)  # a pause of less than half the timeout
             cluster.exec(pod, "sh", "-c", "echo x >> $HOME/notes.txt")
             last = time.time()
         cluster.exec(pod, "rm", "-rf", "/session/flow")

@@ -1,4 +1,4 @@
-"""Images on real nodes: which are refused, which digest sessions stay on, and how a newer one is taken up."""
+"""Images on real nodes: refused ones, the digest that sessions stay on, and the move to a newer one."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,8 +21,8 @@ def now() -> str:
 
 @pytest.fixture(scope="module")
 def registry(deployed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """On this machine's loopback address, from which nodes that share its network pull by plain http; pods, and so the operator, can't
-    reach it. The operator allows it and this machine's own images, and no others."""
+    """Run a registry on this machine's loopback address. Nodes that share its network pull from there over plain HTTP, but pods,
+    including the operator's, can't reach it. The operator allows it and this machine's own images, and no others."""
     if "BASE" not in deployed.target.build_args:
         pytest.skip("this cluster's nodes do not share the machine's loopback address")
     found = Registry(tmp_path_factory.mktemp("registry"))
@@ -37,7 +37,7 @@ def registry(deployed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def image(registry: Registry) -> str:
-    """Its tag means the first of two images."""
+    """Return an image whose tag means the first of two images."""
     registry.tag(FIRST, TAG)
     return f"{registry.host}/{TAG}"
 
@@ -141,7 +141,7 @@ def test_the_default_image_has_prompt_flow_and_a_session_may_have_an_image_of_it
     listed = cluster.until("ada's packages are listed", lambda: cluster.status("ada").get("packages"))
     assert listed["promptflow"]
     assert cluster.status("bob")["baseImage"] == python_image
-    told = cluster.until_told("bob", "ImageWithoutPromptflow")
+    told = cluster.until_event("bob", "ImageWithoutPromptflow")
     assert python_image in told[0]["message"]
     assert "warnings" not in fenv(cluster)
     assert fenv(cluster)["baseImageFrom"] == "Default"

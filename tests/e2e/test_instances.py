@@ -1,4 +1,4 @@
-"""Compute instances on a real node pool: the reservation, what sessions get of it, idle stop and start, and moves."""
+"""Compute instances on a real node pool: the reservation, the sessions' share of it, idle stop and start, and moves."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ FLOW = {
 
 @pytest.fixture
 def pool(cluster: Cluster) -> Iterator[Cluster]:
-    """One size with one node; what keeps strangers off is the reservation alone, not isolation."""
+    """Create one size with one node. Only the reservation, not isolation, keeps strangers off."""
     cluster.until_nodes_are_free()
     found = size(SMALL, price="0.096", userIsolation="None")
     name = found["metadata"]["name"]
@@ -61,7 +61,7 @@ def waits(cluster: Cluster, reason: str, name: str = "s") -> None:
 
 
 def cgroup(cluster: Cluster, pod: str, unified: str, *legacy: str) -> list[int]:
-    """The numbers in a control file of the container: of cgroup v2, or where the node still has v1 those of its files together."""
+    """Return the numbers in the container's control file of cgroup v2, or in the control files of v1 if the node has v1."""
     read = f"cat {unified} 2>/dev/null || cat {' '.join(legacy)}"
     return list(map(int, cluster.exec(pod, "sh", "-c", f"cd /sys/fs/cgroup; {read}").split()))
 
@@ -111,7 +111,7 @@ def test_idleness_stops_it_and_a_request_starts_it_with_what_was_edited(pool: Cl
     waits(pool, "InstanceStopped")
     stopped = until_phase(pool, "Stopped")
     assert stopped["stopped"]["by"] == "Idle"
-    pool.until_told("box", "Stopped")
+    pool.until_event("box", "Stopped")
     told = [event["reason"] for event in pool.events("box")]
     assert told.index("IdleSoon") < told.index("Stopped")
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -129,4 +129,4 @@ def test_a_session_that_no_node_takes_moves_onto_the_instance_that_has_the_node(
     pool.patch("csess", "s", {"spec": {"compute": {"type": "Instance", "vmSize": None, "instanceRef": {"name": "box"}}}})
     ready = pool.until_ready("s")
     assert ready["nodeName"] == until_phase(pool, "Running")["nodeName"]
-    pool.until_told("s", "ComputeChanged")
+    pool.until_event("s", "ComputeChanged")

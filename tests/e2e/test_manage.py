@@ -1,4 +1,4 @@
-"""What a person does to a running session: suspend, resume, reset, keep alive, install on request."""
+"""Requests of a person for a running session: suspend, resume, reset, keep alive, install on request."""
 
 from datetime import UTC, datetime
 
@@ -33,7 +33,7 @@ def test_suspend_releases_the_pod_and_resume_starts_with_the_same_settings(clust
     value = now()
     ask(cluster, "s", "keep-alive", value)
     cluster.until("the request is answered", lambda: handled(cluster, "s", "keepAlive", value))
-    cluster.until_told("s", "RequestRefused", "suspended")
+    cluster.until_event("s", "RequestRefused", "suspended")
     cluster.patch("csess", "s", {"spec": {"suspend": False}})
     after = cluster.until_ready("s")
     assert after["podName"] != before["podName"]
@@ -47,7 +47,7 @@ def test_idleness_suspends_and_a_request_resumes(cluster: Cluster) -> None:
     suspended = until_phase(cluster, "s", "Suspended")
     assert suspended["suspended"]["by"] == "Idle"
     assert cluster.session("s")["spec"].get("suspend") is False, "the operator never writes spec"
-    cluster.until_told("s", "Suspended")
+    cluster.until_event("s", "Suspended")
     reasons = [event["reason"] for event in cluster.events("s")]
     assert reasons.index("IdleSoon") < reasons.index("Suspended")
     value = now()
@@ -146,7 +146,7 @@ def test_a_request_that_is_no_timestamp_is_refused_once(cluster: Cluster) -> Non
     cluster.until_ready("s")
     ask(cluster, "s", "reset", "please")
     cluster.until("the refusal is told", lambda: handled(cluster, "s", "reset", "please"))
-    refused = cluster.until_told("s", "RequestRefused")
+    refused = cluster.until_event("s", "RequestRefused")
     assert [event.get("count", 1) for event in refused] == [1]
     assert "'please'" in refused[0]["message"]
     assert cluster.status("s")["incarnation"] == 1
@@ -164,7 +164,7 @@ def test_an_evicted_pod_is_told_by_its_cause_and_comes_back(cluster: Cluster) ->
         stdin=f'{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{before["podName"]}"}}}}',
     )
     cluster.until("another pod is ready", lambda: (s := cluster.status("s")).get("phase") == "Running" and s.get("incarnation") == 2)
-    cluster.until_told("s", "NodeDrained")
+    cluster.until_event("s", "NodeDrained")
 
 
 def test_the_list_of_packages_stays_for_the_next_session_and_goes_with_the_environment(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""The package cache in a cluster: sessions install through it, can't write to it, and do without it when it is away."""
+"""The package cache in a cluster: sessions install through it, can't write to it, and work without it when it is down."""
 
 import json
 import subprocess
@@ -36,9 +36,9 @@ def system(deployed: Cluster) -> Cluster:
 
 @pytest.fixture
 def index_and_cache(deployed: Cluster, system: Cluster) -> Iterator[tuple[str, str]]:
-    """The release with the cache switched on, for this machine's own index; then off again. Yields the index and the cache's address.
+    """Switch the release's cache on for this machine's own index, then off again. Yields the index and the cache's address.
 
-    By the pod's address: a cluster of this machine needs no DNS of its own.
+    The address is the pod's, since a cluster of this machine needs no DNS.
     """
     values = ("--kubeconfig", str(deployed.target.kubeconfig), "--namespace", NAMESPACE)
 
@@ -62,7 +62,7 @@ def index_and_cache(deployed: Cluster, system: Cluster) -> Iterator[tuple[str, s
 
 
 def held(system: Cluster) -> set[str]:
-    """The files that the cache has, without their metadata."""
+    """Return the names of the files in the cache, without their metadata files."""
     names = system.kubectl("exec", f"deployment/{NAME}", "--", "ls", "/cache/files").split()
     return {name for name in names if "." not in name}
 

@@ -1,4 +1,4 @@
-"""A private feed on real nodes: an index behind a password and a private CA, and a hunt for the token wherever one could look."""
+"""A private feed on real nodes: an index behind a password and a private CA, and a search for the token in every possible place."""
 
 import secrets
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ except PermissionError:
     pass
 print(looked, found)
 """
-"""Looks, from inside the pod and as its user, for what it is told on standard input. It must not be in the command line, which it reads."""
+"""Searches, inside the pod and as its user, for the text on standard input. It is not an argument, since command lines are searched too."""
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def index(cluster: Cluster, authority: Authority, tmp_path: Path, token: str) -> Iterator[Index]:
-    """On this machine, which the pods reach by the node network."""
+    """Run the index on this machine, which the pods reach over the node network."""
     if not isinstance(cluster.target, Local):
         pytest.skip("only the local cluster's pods reach this machine")
     index = Index(tmp_path / "index", token, context=authority.context, host=layout.API_ADDRESS)
@@ -84,7 +84,7 @@ def of(index: Index) -> dict[str, object]:
 
 
 def hunt(cluster: Cluster, pod: str, token: str) -> list[str]:
-    """Everywhere that the token is, in the pod and around it."""
+    """Return every place in and around the pod where the token is found."""
     looked, _, found = cluster.kubectl("exec", "-i", pod, "--", "python3", "-c", HUNT, stdin=f"{token}\n").partition(" ")
     assert int(looked) > 20
     operator = Kubectl(cluster.kubectl.program, cluster.kubectl.kubeconfig, deploy.NAMESPACE)
@@ -138,6 +138,6 @@ def test_without_the_secret_the_condition_says_what_to_make(cluster: Cluster, in
 
 
 def _processes(cluster: Cluster, pod: str) -> str:
-    """The command lines in the pod."""
+    """Return the command lines in the pod."""
     show = "import glob; print(*[open(p).read().replace(chr(0), ' ') for p in glob.glob('/proc/[0-9]*/cmdline')], sep=chr(10))"
     return cluster.exec(pod, "python3", "-c", show)

@@ -1,4 +1,4 @@
-"""`make run`: the operator of a checkout, outside of the cluster, which reaches agents through the API server's pod proxy."""
+"""`make run`: a checkout's operator outside the cluster, which reaches agents through the API server's pod proxy."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.whole_cluster
 
 @pytest.fixture
 def beside_the_cluster(deployed: Cluster, tmp_path: Path) -> Iterator[Path]:
-    """The log of `make run`, in place of the operator in the cluster."""
+    """Replace the operator in the cluster by `make run` and yield its log."""
     operators = deployed.within(NAMESPACE)
     operators.kubectl("scale", f"deployment/{RELEASE}", "--replicas=0")
     operators.until(

@@ -1,4 +1,4 @@
-"""Runs on kubelets: a container that is killed and a pod that is lost in the middle, and data and outputs on a claim."""
+"""Runs on kubelets: a container killed and a pod lost in mid-run, and data and outputs on a claim."""
 
 import json
 import os
@@ -43,7 +43,7 @@ WORDS = ["a", "b", "wait"]
 
 @pytest.fixture
 def volume(cluster: Cluster) -> Iterator[Path]:
-    """The folder behind the claim `results`, which any node can mount."""
+    """Yield the folder behind the claim `results`, which any node can mount."""
     with tempfile.TemporaryDirectory(prefix="fs-claim-") as name:
         root = Path(name)
         (root / "data.jsonl").write_text("".join(json.dumps({"word": word}) + "\n" for word in WORDS))
@@ -62,7 +62,7 @@ def status(cluster: Cluster, name: str) -> dict[str, Any]:
 
 
 def over(cluster: Cluster, name: str, *, phase: str = "Completed") -> dict[str, Any]:
-    """The status at its end, which must have this phase."""
+    """Return the run's status once it has ended. It must have this phase."""
     found = cluster.until("it is over", lambda: (now := status(cluster, name)).get("completedAt") and now, 180)
     assert found["phase"] == phase, json.dumps(found)
     return found

@@ -1,4 +1,4 @@
-"""Flow folders that come from elsewhere: a git repository on this machine, read by pods of a real cluster."""
+"""Flow folders from elsewhere: a git repository on this machine, read by pods of a real cluster."""
 
 import base64
 import hashlib
@@ -44,7 +44,7 @@ def repository(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def server(repository: Repository) -> Iterator[HttpServer]:
-    """Asks for a password; on the address by which pods reach this machine."""
+    """Serve with a password, on the address by which pods reach this machine."""
     with serving(repository.bare.parent, host=API_ADDRESS, password=PASSWORD) as found:
         yield found
 
@@ -59,7 +59,7 @@ def status(cluster: Cluster, name: str = "flows") -> Object:
 
 
 def until_ready(cluster: Cluster, says: str, *, ready: str = "True", name: str = "flows") -> str:
-    """The environment's own words, when they hold these."""
+    """Return the environment's message once it contains `says` and Ready has this status."""
 
     def so() -> str | None:
         found = cluster.condition(name, "Ready", "fenv")
@@ -149,7 +149,7 @@ def test_what_can_not_be_taken_is_said(cluster: Cluster, server: HttpServer, rep
 
 @pytest.fixture
 def volume(cluster: Cluster) -> Iterator[Path]:
-    """The folder behind the claim `flows`, which any node can mount."""
+    """Yield the folder behind the claim `flows`, which any node can mount."""
     with tempfile.TemporaryDirectory(prefix="fs-claim-") as name:
         root = Path(name)
         root.chmod(0o755)

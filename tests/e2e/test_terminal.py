@@ -21,10 +21,10 @@ CONTROL_C = b"\x03"
 
 
 class Terminal(PseudoTerminal):
-    """`kubectl flow` in a terminal of its own, and what stands on its screen."""
+    """`kubectl flow` in its own terminal, and the text on its screen."""
 
     def __init__(self, cluster: Cluster, folder: Path, columns: int, *words: str, reads: str = "") -> None:
-        """`reads`: a file for standard input, so that the command in the session has no terminal."""
+        """Start the command. `reads` is a file for standard input, so that the command in the session has no terminal."""
         kubectl = cluster.kubectl
         environ = {**os.environ, "TERM": "xterm-256color", "KUBECONFIG": str(kubectl.kubeconfig), "LANG": "C.UTF-8"}
         environ["PATH"] = f"{Path(sys.executable).parent}:{kubectl.program.parent}:{environ['PATH']}"
@@ -36,22 +36,22 @@ class Terminal(PseudoTerminal):
         super().__init__(command, folder, environ, columns=columns, lines=60)
 
     def take(self, piece: bytes) -> None:
-        """Draw it."""
+        """Draw the output."""
         self._stream.feed(piece)
 
     @property
     def text(self) -> str:
-        """What stands there, without the blank ends."""
+        """Return the screen's text without trailing blanks."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
 
 
 def processes(cluster: Cluster, pod: str) -> str:
-    """The command lines of all that runs in a pod."""
+    """Return the command lines of all processes in a pod."""
     return cluster.exec(pod, "sh", "-c", r"cat /proc/[0-9]*/cmdline | tr '\0' ' '")
 
 
 def masked(text: str) -> str:
-    """Without what differs from run to run: numbers, times, nodes, pods, digests, the last work, and how far columns are apart."""
+    """Mask what differs from run to run: numbers, times, nodes, pods, digests, the last work, and the space between columns."""
     text = re.sub(r"talk-[0-9a-f]{5}-\d+", "POD", re.sub(r"node-[ab]\b", "NODE", text))
     text = re.sub(r"flowsession-runtime:[0-9a-f]+", "flowsession-runtime:TAG", text)
     text = re.sub(r"\d+(?:[.:T-]\d+)*Z?", "0", text)
@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def shown(name: str, columns: int, text: str) -> None:
-    """Compares a screen with the one that is kept; with UPDATE_SNAPSHOTS=1 keeps it instead."""
+    """Compare a screen with its snapshot. With UPDATE_SNAPSHOTS=1, update the snapshot instead."""
     assert all(len(line) <= columns for line in text.splitlines()), text
     path = SNAPSHOTS / f"{name}-{columns}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):
@@ -94,7 +94,7 @@ def test_what_its_user_sees(cluster: Cluster, folder: Path) -> None:
     for columns in WIDTHS:
         shown("test", columns, screen(columns, "test", "--inputs", "question=Žluťoučký kůň"))
         for name in ("ls", "status", "why"):
-            shown(name, columns, screen(columns, name).partition("\n\n")[0])  # Events, whose words take the seconds' width, stand last
+            shown(name, columns, screen(columns, name).partition("\n\n")[0])  # without Events, whose layout depends on the seconds
     (folder / "main.py").write_text(FLOW["main.py"].replace("Grüße", "Привет"))
     assert "changed: main.py" in screen(80, "start")
     assert "Привет, hello! 🦜" in screen(80, "test")

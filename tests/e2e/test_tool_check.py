@@ -1,4 +1,4 @@
-"""The session checks the flow's tools whenever its content changes, beside whatever runs, and says what is wrong within seconds."""
+"""The session checks the flow's tools whenever its content changes, in parallel to other work, and reports faults within seconds."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def folder(**files: str) -> dict[str, object]:
 
 
 def told(cluster: Cluster, status: str, words: str = "") -> float:
-    """Seconds until both the session and its environment say so."""
+    """Return the seconds until both the session and its environment have this status and message."""
     began = time.monotonic()
 
     def check() -> bool:

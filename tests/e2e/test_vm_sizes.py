@@ -35,7 +35,7 @@ def priority_class(azure_name: str) -> Object:
 
 @pytest.fixture
 def sized(cluster: Cluster) -> Iterator[Cluster]:
-    """Two sizes, a pool of one node each, one user to a node; nobody else's session is there any more."""
+    """Create two sizes, each with a pool of one node and one user per node, once no other sessions are left."""
     cluster.until_nodes_are_free()
     sizes = [size(SMALL, price="0.096", userIsolation="Node"), size(LARGE, price="0.192", userIsolation="Node")]
     cluster.apply(priority_class(SMALL), priority_class(LARGE), *sizes)
@@ -105,7 +105,7 @@ def test_another_size_moves_the_session_with_its_edits(sized: Cluster) -> None:
     after = sized.status("s")
     assert pool_of(sized, "s") == LARGE
     assert sized.exec(after["podName"], "cat", "/session/flow/own.txt").strip() == "mine"
-    sized.until_told("s", "ComputeChanged")
+    sized.until_event("s", "ComputeChanged")
 
 
 def test_a_used_up_quota_leaves_the_next_size_or_says_what_lacks(sized: Cluster) -> None:

@@ -1,1 +1,1 @@
-"""Hundreds of nodes in pools: who lies where, and how long the scheduler and an autoscaler take."""
+"""Hundreds of nodes in pools: where pods are placed, and how long the scheduler and an autoscaler take."""

@@ -1,4 +1,4 @@
-"""The agents of all of kwok's pods behind one event loop: a call is answered for the pod whose address it was sent to."""
+"""The agents of all of kwok's pods in one event loop. The address of a request selects the pod's agent."""
 
 import asyncio
 import json
@@ -18,16 +18,16 @@ from apiserver.background import Background
 Object = dict[str, Any]
 
 _ADDRESSES = 4096
-"""kwok counts a network's addresses up from 1 and takes those that are free again first; so many pods may be there at once."""
+"""Maximum number of pods at once. kwok assigns a network's addresses upward from 1 and reuses free ones first."""
 
 _LAG_SECONDS = 5.0
-"""How much later than the operator this may see a pod."""
+"""Seconds by which this may see a pod later than the operator."""
 
 
 class Switchboard:
-    """Listens at every address that kwok may give to a pod, and watches whose they are.
+    """Listens at every address that kwok may give to a pod, and watches the pods to know their addresses.
 
-    One watch, because a list by address has the API server look at every pod: for a thousand pods that was half of its work.
+    A single watch replaces lists by address, for which the API server scans every pod. For a thousand pods that was half of its work.
     """
 
     def __init__(self, api: Api, network: str) -> None:
@@ -35,14 +35,14 @@ class Switchboard:
         self._network = network
         self._background = Background()
         self.agents: dict[str, HttpAgent] = {}
-        """By address."""
+        """Agents by address."""
         self._pods: dict[str, Object] = {}
-        """The youngest pod of each address, as JSON has it."""
+        """The youngest pod of each address, as a JSON object."""
         self._changed = asyncio.Condition()
 
     @staticmethod
     def free_network() -> str:
-        """The first half of addresses such as 127.90.0.1, in which nobody else on this machine has agents."""
+        """Return the first half of addresses such as 127.90.0.1, in which nobody else on this machine has agents."""
         for second in range(90, 250):
             with socket.socket() as probe, suppress(OSError):
                 probe.bind((f"127.{second}.0.1", PORT))
@@ -79,7 +79,7 @@ class Switchboard:
         return await agent.handle(request)
 
     async def _called_at(self, address: str, request: web.Request) -> HttpAgent | None:
-        """The agent of the youngest pod with this address, which the operator may have seen a little earlier."""
+        """Return the agent of the youngest pod with this address. Waits for the watch, since the operator may see the pod earlier."""
         async with self._changed:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._is_for_its_pod(address, request)), _LAG_SECONDS)
@@ -92,11 +92,11 @@ class Switchboard:
         return address in self.agents and self.agents[address].is_for(request)
 
     async def _watch(self) -> None:
-        """Follows the pods that have an address. An API server that ends the watch is asked again."""
+        """Watch the pods that have an address. Restart the watch whenever the API server ends it."""
         tls = ssl.create_default_context(cafile=str(self._api.ca))
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {self._api.token}"}, read_bufsize=1 << 20) as session:
             while True:
-                # Without a resourceVersion a watch begins with what is there.
+                # Without a resourceVersion a watch begins with the existing objects.
                 async with session.get(
                     f"{self._api.server}/api/v1/pods?watch=1&fieldSelector=status.podIP!%3D",
                     ssl=tls,

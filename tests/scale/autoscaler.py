@@ -1,4 +1,4 @@
-"""A real autoscaler in the bed: Karpenter, whose kwok provider makes nodes that kwok plays. A pool for each size, without a node."""
+"""A real autoscaler in the bed: Karpenter, whose kwok provider makes nodes that kwok simulates. Each size has a pool without nodes."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from apiserver.api import eventually
-from apiserver.conftest import ended_with_us, install_crds
+from apiserver.conftest import install_crds, killed_at_exit
 from localcluster import binaries
 from localcluster.binaries import KARPENTER
 from localcluster.daemons import Daemon
@@ -21,16 +21,16 @@ POOLS = "/apis/karpenter.sh/v1/nodepools"
 CLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
 CLASSES = "/apis/karpenter.kwok.sh/v1alpha1/kwoknodeclasses"
 EMPTY_SECONDS = 10
-"""How long a node may stay empty. Karpenter waits so long after the last pod left before it looks at the node."""
+"""Seconds for which a node may stay empty. Karpenter waits this long after the last pod has left before it considers the node."""
 _CAPACITY_TYPE = "karpenter.sh/capacity-type"
 _ZONE = "topology.kubernetes.io/zone"
 _KEPT_CPU, _KEPT_MEMORY = 100, 10 * 2**20
-"""Millicores and bytes that the kwok provider takes off every node for the kubelet; AKS's reservations are in our sizes already."""
+"""Millicores and bytes that the kwok provider subtracts from every node for the kubelet. Our sizes already include AKS's reservations."""
 
 
 @contextmanager
 def autoscaling(bed: Bed, sizes: Sequence[Size], *, boot_seconds: int = 0) -> Iterator[Daemon]:
-    """Karpenter with a pool for each size; ended afterwards. `boot_seconds` is how long a new machine takes to become a node."""
+    """Run Karpenter with a pool for each size. `boot_seconds` is the time from a new machine to its node."""
     binaries.build(KARPENTER)
     provider = binaries.source(KARPENTER, "sigs.k8s.io/karpenter") / "kwok"
     install_crds(bed.api, sorted([*(provider / "charts/crds").glob("*.yaml"), *(provider / "apis/crds").glob("*.yaml")]))
@@ -59,13 +59,13 @@ def autoscaling(bed: Bed, sizes: Sequence[Size], *, boot_seconds: int = 0) -> It
         },
     )
     daemon.start()
-    with ended_with_us([daemon]):
+    with killed_at_exit([daemon]):
         eventually(lambda: _pools_ready(bed, daemon), seconds=60, what="Karpenter has its pools ready")
         yield daemon
 
 
 def instance_type(size: Size) -> Object:
-    """A machine that leaves to pods what AKS's would."""
+    """Return a machine that leaves as much to pods as AKS's would."""
     left = size.allocatable()
     cpu = int(quantity(left["cpu"]) * 1000) + _KEPT_CPU
     memory = int(quantity(left["memory"])) + _KEPT_MEMORY
@@ -80,7 +80,7 @@ def instance_type(size: Size) -> Object:
 
 
 def node_pool(size: Size) -> Object:
-    """As an administrator would make a pool for one size."""
+    """Return the pool that an administrator would make for one size."""
     key, _, value = size.taint.partition("=")
     spec = {
         "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "kwok"},

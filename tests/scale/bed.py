@@ -1,4 +1,4 @@
-"""The bed of these tests: a control plane with a scheduler and a kwok that plays the kubelets, and what is put into it."""
+"""The test bed: a control plane with a scheduler, a kwok that simulates the kubelets, and functions to fill it."""
 
 import os
 import signal
@@ -36,17 +36,17 @@ _NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class ScalePlane(ControlPlane):
-    """A whole control plane, and kwok beside it.
+    """A whole control plane, plus kwok.
 
-    A lease of a played node lives for ten minutes, and the controller waits an hour for it: on a busy machine no node is lost by chance.
-    The scheduler may write as fast as it decides: its own default of 50 requests a second would be all that a measurement shows.
+    The lease of a simulated node lasts ten minutes, and the controller waits an hour for it, so a busy machine loses no node by
+    accident. The scheduler may write as fast as it decides: its default limit of 50 requests a second would dominate the measurement.
     """
 
     pod_network = "127.90.0.0/16"
 
     @cached_property
     def scheduler_port(self) -> int:
-        """Where the scheduler tells anybody on this machine how it fares."""
+        """Return the port where the scheduler serves its metrics to anybody on this machine."""
         return free_port()
 
     def daemons(self) -> list[Daemon]:
@@ -86,19 +86,19 @@ class ScalePlane(ControlPlane):
 
 @dataclass(frozen=True)
 class Scheduled:
-    """What the scheduler says of its own work: how many attempts, and how many seconds it thought about them."""
+    """The scheduler's own metrics: the number of attempts, and the seconds that its algorithm took."""
 
     attempts: int
     seconds: float
 
     def since(self, before: "Scheduled") -> float:
-        """Milliseconds for one attempt since then."""
+        """Return the milliseconds per attempt since then."""
         return 1000 * (self.seconds - before.seconds) / max(1, self.attempts - before.attempts)
 
 
 @dataclass
 class Bed:
-    """What tests do with it."""
+    """The cluster, with the operations that tests need."""
 
     cluster: Cluster
 
@@ -107,7 +107,7 @@ class Bed:
         return self.cluster.api
 
     def everything(self, path: str) -> list[Object]:
-        """All objects of a kind in all namespaces, in pages."""
+        """Return all objects of a kind in all namespaces, read in pages."""
         found: list[Object] = []
         token = ""
         while True:
@@ -123,7 +123,7 @@ class Bed:
         return self.everything("/api/v1/pods")
 
     def post_all(self, path: str, bodies: Sequence[Object], *, at_once: int = 8) -> list[Object | Refused]:
-        """For each body the API server's answer or its refusal, in order. `{namespace}` in the path is the body's."""
+        """Post each body, and return the API server's responses or refusals in order. `{namespace}` in the path is the body's."""
 
         def post(body: Object) -> Object | Refused:
             try:
@@ -136,26 +136,26 @@ class Bed:
             return list(workers.map(post, bodies))
 
     def create(self, path: str, *bodies: Object) -> None:
-        """All of them, unless there already; the first other refusal is raised."""
+        """Create all of them. Existing ones are skipped, and the first other refusal is raised."""
         for answer in self.post_all(path, bodies):
             if isinstance(answer, Refused) and answer.status != 409:
                 raise answer
 
     def add_pools(self, sizes: Sequence[Size]) -> None:
-        """The pools' nodes, once all are Ready and open to pods."""
+        """Create the pools' nodes and wait until all are Ready and schedulable."""
         nodes = [size.node(number) for size in sizes for number in range(size.nodes)]
         self.create("/api/v1/nodes", *nodes)
         names = {node["metadata"]["name"] for node in nodes}
         eventually(lambda: names <= {node["metadata"]["name"] for node in self.nodes() if open_to_pods(node)}, seconds=120)
 
     def add_namespaces(self, names: Sequence[str]) -> None:
-        """Namespaces with the service account that pods need."""
+        """Create namespaces and wait for the service account that pods need."""
         self.create("/api/v1/namespaces", *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names))
         for name in names:
             eventually(lambda name=name: self.api.find(f"/api/v1/namespaces/{name}/serviceaccounts/default"), seconds=30)
 
     def add_quotas(self, *quotas: Object) -> None:
-        """Returns when they hold: the API server lets nothing in before the controller has counted."""
+        """Create quotas and return once they are in force. The API server admits nothing before the controller has counted."""
         self.create("/api/v1/namespaces/{namespace}/resourcequotas", *quotas)
 
         def counted() -> bool:
@@ -164,13 +164,13 @@ class Bed:
         eventually(counted, seconds=30, what="quotas are counted")
 
     def waiting(self) -> int:
-        """How many pods have no node yet."""
+        """Return the number of pods without a node."""
         return len(self.api.call("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3D", accept=_NAMES)["items"] or ())
 
     def until_scheduled(self, *, quiet: float = 3, seconds: float = 300) -> float:
-        """Returns when all pods have a node, or no further one got one for `quiet` seconds.
+        """Wait until all pods have a node, or none got one for `quiet` seconds.
 
-        The answer is how many seconds after the call the last one got its node.
+        Returns the seconds from the call until the last one got its node.
         """
         began = changed = time.monotonic()
         before = -1
@@ -182,7 +182,7 @@ class Bed:
         return (changed if left else time.monotonic()) - began
 
     def scheduled(self) -> Scheduled:
-        """The scheduler's own count and clock, binding not included."""
+        """Return the scheduler's own count and time, without binding."""
         plane = self.cluster.plane
         assert isinstance(plane, ScalePlane)
         with urllib3.PoolManager(cert_reqs="CERT_NONE", assert_hostname=False) as http, warnings.catch_warnings():
@@ -193,7 +193,7 @@ class Bed:
 
     @contextmanager
     def scheduler_held(self) -> Iterator[None]:
-        """Nothing is scheduled meanwhile, so that what then happens at once can be timed."""
+        """Pause the scheduler, so that the work that accumulates can be timed as one batch."""
         pid = self.cluster.pid("kube-scheduler")
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -202,20 +202,20 @@ class Bed:
             os.kill(pid, signal.SIGCONT)
 
     def remove(self, path: str) -> None:
-        """Every object of a namespaced kind; returns when they are gone."""
+        """Delete every object of a namespaced kind and return once they are gone."""
         prefix, plural = path.rsplit("/", 1)
         for namespace in {item["metadata"]["namespace"] for item in self.everything(path)}:
             self.api.delete(f"{prefix}/namespaces/{namespace}/{plural}", {"gracePeriodSeconds": 0})
         eventually(lambda: not self.api.get(f"{path}?limit=1")["items"], seconds=120, what=f"no {plural} any more")
 
     def until_empty(self, *, seconds: float = 120) -> None:
-        """Returns when there is no pod any more. The garbage collector notices new kinds of owners only every half minute."""
+        """Return once no pods are left. The garbage collector discovers new kinds of owners only every half minute."""
         eventually(lambda: not self.api.get("/api/v1/pods?limit=1")["items"], seconds=seconds, what="no pods any more")
 
 
 @contextmanager
 def made() -> Iterator[tuple[Bed, Switchboard]]:
-    """A bed without nodes, and the agents of all pods that will lie in it. Ends everything that it started."""
+    """Yield a bed without nodes, and the agents of all its future pods. Stops everything at the end."""
     network = Switchboard.free_network()
     plane = type("Plane", (ScalePlane,), {"pod_network": f"{network}.0.0/16"})
     with private_cluster(plane, _COMPONENTS) as cluster, Switchboard(cluster.api, network) as switchboard:
@@ -223,11 +223,11 @@ def made() -> Iterator[tuple[Bed, Switchboard]]:
 
 
 def open_to_pods(node: Object) -> bool:
-    """Ready, and without the taint that keeps pods off a node that isn't."""
+    """Return whether the node is Ready and has no taint that keeps pods off unready nodes."""
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", ()))
     return ready and not any(taint["key"].startswith("node.kubernetes.io/") for taint in node["spec"].get("taints", ()))
 
 
 def pool_of(node: Object) -> str:
-    """The VM size of a node."""
+    """Return the VM size of a node."""
     return str(node["metadata"]["labels"].get(INSTANCE_TYPE, ""))

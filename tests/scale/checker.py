@@ -1,4 +1,4 @@
-"""Says of a cluster's raw objects whether every session lies where it should. Knows nothing of how the operator decides."""
+"""Checks from a cluster's raw objects whether every session is placed correctly. Independent of how the operator decides."""
 
 import math
 from collections import defaultdict
@@ -14,14 +14,14 @@ Object = dict[str, Any]
 
 SESSION = "flowsession.dev/session"
 _DISK = "ephemeral-storage"
-"""Nobody is promised a share of it: how much a session may fill is a limit of its own."""
+"""Not part of the promised share: a separate limit says how much a session may fill."""
 _GRAIN = {"cpu": Fraction(1, 1000), "memory": Fraction(2**20)}
-"""By how much a share may be rounded down; other resources are whole numbers."""
+"""Amounts by which a share may be rounded down. Other resources are whole numbers."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Objects as the API server gives them. Sizes are VMSize objects, quotas ResourceQuotas of all namespaces."""
+    """Objects as the API server returns them. Sizes are VMSize objects, quotas the ResourceQuotas of all namespaces."""
 
     nodes: Sequence[Object]
     pods: Sequence[Object]
@@ -29,7 +29,7 @@ class Facts:
     sizes: Sequence[Object]
     quotas: Sequence[Object] = ()
     left_to_daemonsets: Mapping[str, str] = field(default_factory=dict)
-    """What every node keeps for daemonsets before the rest is shared, by the operator's settings; a half of the node at most."""
+    """What every node reserves for daemonsets before the rest is shared, by the operator's settings. At most half of the node."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Violation:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found. `packing` is the least number of nodes that the users' sessions need, by the number that they have: 1 is best."""
+    """The findings. `packing` is the minimum number of nodes for the users' sessions, divided by the number that they have: 1 is best."""
 
     violations: list[Violation]
     placed: int
     refused_by_quota: int
-    """Sessions without a pod that the namespace's quota has no room for."""
+    """Number of sessions without a pod because the namespace's quota has no room for one."""
     nodes_used: int
     nodes_needed: int
     by_rule: dict[str, int] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Report:
 
 
 def check(facts: Facts) -> Report:
-    """Looks at every rule. An empty list of violations is the answer to hope for."""
+    """Check every rule. A correct cluster has no violations."""
     return _Check(facts).report()
 
 
@@ -97,7 +97,7 @@ class _Check:
         return Report(violations, placed, unplaced.count(None), used, needed, dict(by_rule))
 
     def _placed(self) -> Iterator[tuple[Object, Object, Object, Object]]:
-        """(session, its size, pod, node) of every pod of a session that lies on a node."""
+        """Yield (session, its size, pod, node) of every session's pod that has a node."""
         for key, pods in self.of_session.items():
             for pod in pods:
                 node = self.nodes.get(pod["spec"].get("nodeName", ""))
@@ -105,7 +105,7 @@ class _Check:
                     yield self.sessions[key], size, pod, node
 
     def _size(self, session: Object) -> Object | None:
-        """The size that the session names, or the one that was chosen for it."""
+        """Return the size that the session names, or the one that was chosen for it."""
         named = session["spec"].get("compute", {}).get("vmSize") or session.get("status", {}).get("vmSize", "")
         return self.sizes.get(named)
 
@@ -146,7 +146,7 @@ class _Check:
                     yield Violation("Share", "/".join(_key(session)), text)
 
     def _share(self, size: Object) -> Amounts:
-        """What the smallest node of the pool can give to one session, of each resource that the size speaks of but its disk."""
+        """Return what the smallest node of the pool can give to one session, for each resource of the size except its disk."""
         spec = size["spec"]
         selected = [
             node
@@ -190,7 +190,7 @@ class _Check:
         return used
 
     def _unplaced(self) -> Iterator[Violation | None]:
-        """For every session without a place the violation, or None where the quota has no room for one more like it."""
+        """Yield a violation for every session without a node, or None if the quota has no room for its pod."""
         for key, session in self.sessions.items():
             pods = self.of_session.get(key, [])
             if any(pod["spec"].get("nodeName") for pod in pods):
@@ -205,7 +205,7 @@ class _Check:
                 yield None
 
     def _has_room(self, namespace: str, size: Object) -> bool:
-        """Whether every quota would let in one more pod like those of this size that there are, or like none but with its share."""
+        """Return whether every quota admits one more pod of this size: like an existing one, or else with the size's share."""
         one = next((pod for _, other, pod, _ in self._placed() if other is size), None)
         if one is None:
             resources = {"requests": dict.fromkeys(self._share(size), "1")}
@@ -223,7 +223,7 @@ class _Check:
         return True
 
     def _packing(self) -> tuple[int, int]:
-        """Nodes that users have, and the fewest that would do, summed over users and sizes."""
+        """Return the number of nodes that users have, and the minimum number, summed over users and sizes."""
         nodes: dict[tuple[str, str], set[str]] = defaultdict(set)
         count: dict[tuple[str, str], int] = defaultdict(int)
         per_node: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""One bed for all tests of this folder: pools are added by the tests that need them."""
+"""One bed for all tests of this folder. Tests add the pools that they need."""
 
 from collections.abc import Iterator
 
@@ -17,11 +17,11 @@ def _made() -> Iterator[tuple[Bed, Switchboard]]:
 
 @pytest.fixture(scope="module")
 def bed(_made: tuple[Bed, Switchboard]) -> Bed:
-    """A control plane with scheduler and kwok, without nodes."""
+    """Return a control plane with scheduler and kwok, without nodes."""
     return _made[0]
 
 
 @pytest.fixture(scope="module")
 def switchboard(_made: tuple[Bed, Switchboard]) -> Switchboard:
-    """The agents of the bed's pods."""
+    """Return the agents of the bed's pods."""
     return _made[1]

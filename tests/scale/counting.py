@@ -1,4 +1,4 @@
-"""What Kubernetes counts of a pod: quantities, requests, and which quota it falls under. After its documentation, not our code."""
+"""How Kubernetes counts a pod: quantities, requests, and the quotas that apply. Follows its documentation, not our code."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _BARE = ("cpu", "memory", "ephemeral-storage")
 
 
 def quantity(text: str | int) -> Fraction:
-    """A Kubernetes quantity."""
+    """Return the value of a Kubernetes quantity."""
     text = str(text)
     for suffix, factor in _SUFFIXES.items():
         if text.endswith(suffix):
@@ -24,18 +24,18 @@ def quantity(text: str | int) -> Fraction:
 
 
 def requests(pod: Object) -> Amounts:
-    """What the scheduler counts: the sum over containers. Pods with init containers or overhead are beyond this."""
+    """Return what the scheduler counts: the sum over containers. Rejects pods with init containers or overhead."""
     assert not pod["spec"].get("overhead") and not pod["spec"].get("initContainers"), f"not a pod that this can count: {pod['metadata']}"
     return _sum(pod, "requests")
 
 
 def limits(pod: Object) -> Amounts:
-    """The sum over containers."""
+    """Return the sum over containers."""
     return _sum(pod, "limits")
 
 
 def charges(requested: Amounts, limited: Amounts) -> Amounts:
-    """What a ResourceQuota counts for a pod with these requests and limits, under every name that it may use."""
+    """Return what a ResourceQuota counts for a pod with these requests and limits, under every name that it may use."""
     counted: Amounts = {"pods": Fraction(1), "count/pods": Fraction(1)}
     for resource, amount in requested.items():
         counted[f"requests.{resource}"] = amount
@@ -45,7 +45,7 @@ def charges(requested: Amounts, limited: Amounts) -> Amounts:
 
 
 def in_scope(pod: Object, quota: Object) -> bool:
-    """Whether the quota counts this pod."""
+    """Return whether the quota counts this pod."""
     spec = quota["spec"]
     terms = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes", ())]
     terms += spec.get("scopeSelector", {}).get("matchExpressions", ())

@@ -1,4 +1,4 @@
-"""The operator as a process of its own in the bed, and sessions that are made through it."""
+"""The operator as its own process in the bed, and sessions created through it."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from apiserver.api import FLOWSESSION, Refused
-from apiserver.conftest import ended_with_us
+from apiserver.conftest import killed_at_exit
 from apiserver.operator_process import CHECKOUT, NAMESPACE, SETTINGS, environment
 from flowsession_agent import build
 from localcluster.daemons import Daemon
@@ -25,30 +25,30 @@ Object = dict[str, Any]
 _EVERY_SECONDS = 0.5
 SESSIONS = f"{FLOWSESSION}/computesessions"
 SIZED = (CHECKOUT / "crds" / "vmsizes.yaml").exists()
-"""Whether there are sizes to name at all."""
+"""Whether the VMSize kind exists."""
 
 
 @dataclass
 class OperatorInBed:
-    """Sessions are created as people do, and the operator makes their pods."""
+    """Creates sessions as people do. The operator makes their pods."""
 
     bed: Bed
     autoscaler: bool = False
-    """Whether the operator is told that nodes come when they are needed."""
+    """Whether the operator assumes that nodes are added on demand."""
     left_to_daemonsets = MappingProxyType({"cpu": "100m", "memory": "200Mi"})
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The operator, with the catalogue of sizes where there is such a kind; ended afterwards."""
+        """Run the operator, with the catalogue of sizes if the kind exists."""
         if SIZED:
             self.bed.create(f"{FLOWSESSION}/vmsizes", *(size.vm_size() for size in SIZES))
         daemon = self._daemon()
         daemon.start()
-        with ended_with_us([daemon]):
+        with killed_at_exit([daemon]):
             yield
 
     def place(self, sessions: Sequence[Object], *, seconds: float = 300) -> list[Object]:
-        """Creates them, and returns them as they are when each is Ready or has been told that the quota keeps it out."""
+        """Create the sessions, and return them once each is Ready or kept out by the quota."""
         for namespace in sorted({session["metadata"]["namespace"] for session in sessions}):
             self.bed.create(f"{FLOWSESSION}/namespaces/{namespace}/flowenvironments", workload.environment(namespace))
         for answer in self.bed.post_all(f"{FLOWSESSION}/namespaces/{{namespace}}/computesessions?fieldValidation=Strict", sessions):
@@ -61,7 +61,7 @@ class OperatorInBed:
             assert set(states) <= {"Ready", "QuotaExceeded"} and states.total() == len(sessions), states
             return found
 
-        # A list of a thousand sessions is work for the API server and for us: asked rarely, it does not slow down what is measured.
+        # Listing a thousand sessions costs both the API server and us, so rare polling keeps the measurement undisturbed.
         deadline = time.monotonic() + seconds
         while True:
             time.sleep(_EVERY_SECONDS)
@@ -69,7 +69,7 @@ class OperatorInBed:
                 return settled()
 
     def _sizes(self) -> Object:
-        """What is so for all sizes: for a pool without nodes the operator must reckon with the same nodes as ours."""
+        """Return the settings for all sizes. For a pool without nodes the operator must assume the same nodes as ours."""
         return {
             "autoscaler": self.autoscaler,
             "daemonsetRequests": dict(self.left_to_daemonsets),
@@ -93,7 +93,7 @@ class OperatorInBed:
 
 
 def state(session: Object) -> str:
-    """Ready, or why it is not."""
+    """Return "Ready", or the reason why it is not."""
     conditions = {c["type"]: c for c in session.get("status", {}).get("conditions", ())}
     if conditions.get("Ready", {}).get("status") == "True":
         return "Ready"

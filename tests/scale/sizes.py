@@ -11,7 +11,7 @@ PODS_PER_NODE = 110
 MIB = 2**20
 GIB = 2**30
 _CPU_RESERVED_MILLI = {1: 60, 2: 100, 4: 140, 8: 180, 16: 260, 32: 420, 64: 740}
-"""What AKS reserves of so many cores (learn.microsoft.com/azure/aks/node-resource-reservations)."""
+"""AKS's reservation by number of cores (learn.microsoft.com/azure/aks/node-resource-reservations)."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Size:
 
     @property
     def name(self) -> str:
-        """The VMSize object's name."""
+        """Return the VMSize object's name."""
         return self.azure_name.lower().replace("_", "-")
 
     def allocatable(self) -> dict[str, str]:
-        """What is left of a node for pods by AKS's reservation formula for Kubernetes 1.29 and later."""
+        """Return what a node leaves to pods by AKS's reservation formula for Kubernetes 1.29 and later."""
         memory = self.memory_gib * GIB
         reserved = min(20_000_000 * PODS_PER_NODE + 50_000_000, memory // 4) + 100 * MIB
         left = {
@@ -47,7 +47,7 @@ class Size:
         return {**left, GPU: str(self.gpus)} if self.gpus else left
 
     def vm_size(self) -> Object:
-        """The VMSize object, as the chart's catalogue would have it."""
+        """Return the VMSize object, as in the chart's catalogue."""
         capacity = {"cpu": str(self.cpus), "memory": f"{self.memory_gib}Gi", "ephemeral-storage": f"{self.disk_gib}Gi"}
         return {
             "apiVersion": "flowsession.dev/v1alpha1",
@@ -67,7 +67,7 @@ class Size:
         }
 
     def node(self, number: int) -> Object:
-        """A node of the pool, which kwok plays."""
+        """Return a node of the pool, which kwok simulates."""
         name = f"{self.name}-{number:03d}"
         key, _, value = self.taint.partition("=")
         allocatable = self.allocatable()
@@ -93,7 +93,7 @@ class Size:
         }
 
     def priority_class(self) -> Object:
-        """The class by which a ResourceQuota can tell this size's pods from others."""
+        """Return the class by which a ResourceQuota can select this size's pods."""
         return {
             "apiVersion": "scheduling.k8s.io/v1",
             "kind": "PriorityClass",

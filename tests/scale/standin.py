@@ -1,4 +1,4 @@
-"""Makes the pods of sessions as docs say that they look, without an operator: for the measure of the scheduler, and to prove the bed."""
+"""Makes session pods as the documents describe them, without an operator: to measure the scheduler and to validate the bed."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -24,23 +24,23 @@ BY_NAME = {size.azure_name: size for size in SIZES}
 
 @dataclass
 class StandIn:
-    """`apart`: a node serves one user only. `together`: a user's pods are drawn to nodes that serve this user already."""
+    """`apart`: a node serves one user only. `together`: a user's pods prefer nodes that already serve this user."""
 
     bed: Bed
     apart: bool = True
     together: bool = True
     left_to_daemonsets = MappingProxyType[str, str]({})
-    """It shares the whole node."""
+    """Nothing is reserved: pods share the whole node."""
     quiet: float = 3
-    """For how many seconds no pod may get a node before the rest counts as unschedulable."""
+    """Seconds without any pod getting a node, after which the rest counts as unschedulable."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """It needs no process."""
+        """Do nothing, since it needs no process."""
         yield
 
     def place(self, sessions: Sequence[Object]) -> list[Object]:
-        """Creates their pods; the answer is the sessions. A refusal by quota is the namespace's affair, any other is raised."""
+        """Create their pods and return the sessions. Refusals by quota are expected, any other is raised."""
         for answer in self.bed.post_all("/api/v1/namespaces/{namespace}/pods", [self.pod_of(session) for session in sessions]):
             if isinstance(answer, Refused) and "exceeded quota" not in answer.message:
                 raise answer
@@ -48,7 +48,7 @@ class StandIn:
         return list(sessions)
 
     def pod_of(self, session: Object) -> Object:
-        """The pod of a session on the size that it names."""
+        """Return the pod of a session on the size that it names."""
         size = BY_NAME[session["spec"]["compute"]["vmSize"]]
         meta = session["metadata"]
         share = share_of(size)
@@ -81,14 +81,14 @@ class StandIn:
             term = {**everywhere, "labelSelector": anybody, "mismatchLabelKeys": [USER]}
             found["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
         if self.together:
-            # The API server refuses a key in both labelSelector and matchLabelKeys, so this selector speaks of another one.
+            # The API server refuses a key in both labelSelector and matchLabelKeys, so this selector uses another one.
             term = {**everywhere, "labelSelector": {"matchLabels": {MANAGED_BY: "flowsession"}}, "matchLabelKeys": [USER]}
             found["podAffinity"] = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
         return found
 
 
 def share_of(size: Size) -> dict[str, str]:
-    """What a node of this size gives to each of its sessions: whole millicores, mebibytes and devices."""
+    """Return what a node of this size gives to each of its sessions: whole millicores, mebibytes and devices."""
     given = {
         resource: quantity(text) / size.sessions_per_node for resource, text in size.allocatable().items() if resource not in _NOT_SHARED
     }

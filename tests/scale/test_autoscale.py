@@ -1,4 +1,4 @@
-"""Pools at zero: a real autoscaler makes the nodes that sessions ask for, and takes them away after they have gone."""
+"""Pools at zero: a real autoscaler makes the nodes that sessions need, and removes them once the sessions are gone."""
 
 import time
 from collections import Counter
@@ -26,7 +26,7 @@ IDLE_SECONDS = 15
 
 @pytest.fixture(scope="module")
 def pools(bed: Bed, switchboard: Switchboard) -> Iterator[Bed]:
-    """Eight pools without a node."""
+    """Yield eight pools without a node."""
     bed.add_namespaces(["team", "another"])
     bed.create("/apis/scheduling.k8s.io/v1/priorityclasses", *(size.priority_class() for size in SIZES))
     with autoscaling(bed, SIZES):
@@ -36,7 +36,7 @@ def pools(bed: Bed, switchboard: Switchboard) -> Iterator[Bed]:
 
 @pytest.fixture(params=["stand-in", pytest.param("operator", marks=NEEDS_SIZES)])
 def maker(pools: Bed, request: pytest.FixtureRequest) -> Iterator[Maker]:
-    """Who makes the sessions' pods."""
+    """Yield the maker of the sessions' pods."""
     found: Maker = OperatorInBed(pools, autoscaler=True) if request.param == "operator" else StandIn(pools, quiet=60)
     with found.running():
         yield found
@@ -70,7 +70,7 @@ def test_a_user_s_sessions_share_a_new_node_and_users_do_not(maker: Maker, pools
 
 
 def test_a_session_that_ends_by_idleness_leaves_no_node(pools: Bed, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where there are no sizes yet, the session names none, and Karpenter takes any pool: not the cheapest, its own first."""
+    """If there are no sizes yet, the session names none, and Karpenter takes any pool: its own first choice, not the cheapest."""
     idle = session("idle", "ada@example.com", SMALL)
     if not SIZED:
         del idle["spec"]["compute"]
@@ -110,7 +110,7 @@ def has_nodes(bed: Bed, size: Size) -> bool:
 
 
 def remove(maker: Maker, bed: Bed) -> float:
-    """Deletes all sessions; the answer is how many seconds after the last pod the last node was gone."""
+    """Delete all sessions, and return the seconds from the end of the last pod to the end of the last node."""
     bed.remove(SESSIONS)
     if isinstance(maker, StandIn):
         bed.remove("/api/v1/pods")

@@ -1,4 +1,4 @@
-"""The checker itself: a cluster that is right, and one violation after the other."""
+"""The checker itself: a correct cluster, and one violation after the other."""
 
 import copy
 from typing import Any
@@ -36,7 +36,7 @@ def quota(hard: dict[str, str], **spec: Any) -> dict[str, Any]:
 
 
 class World:
-    """Ada's two sessions on one node, Bob's on another; tests spoil it."""
+    """Ada's two sessions on one node, Bob's on another. Each test breaks something."""
 
     def __init__(self) -> None:
         self.sessions = [session("a1"), session("a2"), session("b1", "bob")]

@@ -1,6 +1,7 @@
-"""A thousand sessions of a hundred users on 500 nodes in eight pools lie where they should, says an independent checker.
+"""An independent checker confirms the placement of a thousand sessions of a hundred users on 500 nodes in eight pools.
 
-With the operator once there are sizes to name, and with a stand-in that makes the same pods: what the scheduler does of it, and how fast.
+The pods come from the operator, if the VMSize kind exists, and from a stand-in that makes the same pods. Shows how the scheduler places
+them, and how fast.
 """
 
 import time
@@ -25,7 +26,7 @@ NEEDS_SIZES = pytest.mark.skipif(not SIZED, reason="there is no VMSize yet")
 
 @pytest.fixture(scope="module")
 def pools(bed: Bed, switchboard: Switchboard) -> Bed:
-    """500 nodes in eight pools, ten namespaces, and quotas in four of them."""
+    """Return 500 nodes in eight pools, with ten namespaces and quotas in four of them."""
     assert sum(size.nodes for size in SIZES) == 500 and len(SIZES) == 8
     bed.add_pools(SIZES)
     bed.add_namespaces(NAMESPACES)
@@ -36,7 +37,7 @@ def pools(bed: Bed, switchboard: Switchboard) -> Bed:
 
 @pytest.fixture(params=["stand-in", pytest.param("operator", marks=NEEDS_SIZES)])
 def maker(pools: Bed, request: pytest.FixtureRequest) -> Iterator[Maker]:
-    """Who makes the sessions' pods."""
+    """Yield the maker of the sessions' pods."""
     found: Maker = OperatorInBed(pools) if request.param == "operator" else StandIn(pools)
     with found.running():
         yield found
@@ -72,12 +73,12 @@ def test_a_thousand_sessions_lie_where_they_should(maker: Maker, pools: Bed, cap
 
 
 def placed_of(facts: Facts) -> Counter[str]:
-    """How many pods each namespace has on nodes."""
+    """Return how many pods of each namespace have a node."""
     return Counter(pod["metadata"]["namespace"] for pod in facts.pods if pod["spec"].get("nodeName"))
 
 
 def expected(wanted: list[dict[str, Any]], facts: Facts) -> Counter[str]:
-    """As many as there are sessions, or as the namespace's quota allows; of cores the checker knows how many fit."""
+    """Return each namespace's number of sessions, or what its quota allows. For the quota of cores only the checker knows it."""
     counts = Counter(session["metadata"]["namespace"] for session in wanted)
     of_the_size = sum(
         1 for s in wanted if s["metadata"]["namespace"] == SCOPED and s["spec"]["compute"]["vmSize"] == SCOPED_SIZE.azure_name
@@ -87,7 +88,7 @@ def expected(wanted: list[dict[str, Any]], facts: Facts) -> Counter[str]:
 
 
 def figures(report: Report, seconds: float, thought: float) -> str:
-    """What this run showed, for people."""
+    """Return a summary of this run for people."""
     return (
         f"{report.placed} sessions placed, {report.refused_by_quota} kept out by quotas, in {seconds:.1f} s"
         f" ({1000 * seconds / report.placed:.1f} ms each, of which the scheduler thinks {thought:.1f} ms); packing {report.packing:.3f}"

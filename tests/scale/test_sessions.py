@@ -1,4 +1,4 @@
-"""Sessions become Ready on nodes that kwok plays: the operator, the real scheduler and quota admission, and an agent for every pod."""
+"""Sessions become Ready on nodes that kwok simulates: the operator, the real scheduler and quota admission, and an agent for every pod."""
 
 from collections import Counter
 from dataclasses import replace

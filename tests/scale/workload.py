@@ -1,4 +1,4 @@
-"""The thousand sessions: a hundred users, each with one session in each of ten namespaces, on two sizes; and the namespaces' quotas."""
+"""The thousand sessions: a hundred users, each with one session in each of ten namespaces, on two sizes. Also the namespaces' quotas."""
 
 import random
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ USERS = 100
 NAMESPACES = tuple(f"team-{number}" for number in range(10))
 SCOPED_SIZE = SIZES[1]
 PLAIN, SCOPED, CPU, CROSSING = NAMESPACES[:4]
-"""The namespaces with a quota: of pods, of one size's pods, of cores, of pods whose affinity reaches into other namespaces."""
+"""The namespaces with a quota: of pods, of one size's pods, of cores, of pods whose affinity crosses namespaces."""
 
 
 def sessions(users: range = range(USERS)) -> list[Object]:
-    """In an order in which users, sizes and namespaces are mixed, the same in every run."""
+    """Return the sessions in an order that mixes users, sizes and namespaces, the same in every run."""
     found = [
         session(
             f"s{user:03d}",
@@ -32,7 +32,7 @@ def sessions(users: range = range(USERS)) -> list[Object]:
 
 
 def session(name: str, *, namespace: str, user: str, size: Size) -> Object:
-    """A ComputeSession that names its size as Azure does."""
+    """Return a ComputeSession that names its size as Azure does."""
     return {
         "apiVersion": "flowsession.dev/v1alpha1",
         "kind": "ComputeSession",
@@ -47,7 +47,7 @@ def session(name: str, *, namespace: str, user: str, size: Size) -> Object:
 
 
 def environment(namespace: str) -> Object:
-    """One with neither flow folder nor packages."""
+    """Return an environment with neither flow folder nor packages."""
     return {
         "apiVersion": "flowsession.dev/v1alpha1",
         "kind": "FlowEnvironment",
@@ -57,7 +57,7 @@ def environment(namespace: str) -> Object:
 
 
 def quotas() -> Sequence[Object]:
-    """Each keeps some of its namespace's hundred sessions out."""
+    """Return quotas that each keep some of their namespace's hundred sessions out."""
     of_a_size = {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": [SCOPED_SIZE.name]}]}
     crossing = {"matchExpressions": [{"scopeName": "CrossNamespacePodAffinity", "operator": "Exists"}]}
     return (

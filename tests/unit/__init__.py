@@ -1,1 +1,1 @@
-"""Specifications of the operator's pure parts: no cluster, no network, no sleeping."""
+"""Specifications of the operator's pure parts: no cluster, no network, no sleeps."""

@@ -14,13 +14,13 @@ Object = dict[str, Any]
 Objects = list[Object]
 
 EVENT_LIFE = 3600.0
-"""An Event is gone an hour after it was written last (kube-apiserver's --event-ttl)."""
+"""Seconds after its last write at which an Event is gone (kube-apiserver's --event-ttl)."""
 
 
 class ApiServer:
     """What the engine's gateway offers, and what other people do to the objects.
 
-    Who derives from it says what a request takes (`request`), who hears of a change (`hear`), and when the garbage collector comes.
+    Subclasses decide what happens on a request (`request`), who sees a change (`hear`), and when garbage is collected (`collect_later`).
     """
 
     def __init__(self, clock: Callable[[], float], operator_time: Callable[[], float]) -> None:
@@ -28,21 +28,21 @@ class ApiServer:
         self._operator_time = operator_time
         self.objects: dict[tuple[str, str, str], Object] = {}
         self.ending: set[str] = set()
-        """Namespaces that are terminating: nothing can be created there."""
+        """Terminating namespaces: nothing can be created there."""
         self._numbers = itertools.count(100)
         self._owned: defaultdict[str, Objects] = defaultdict(list)
-        """By the owner's uid."""
+        """Objects by their owner's uid."""
 
-    # for who derives from it
+    # for subclasses
 
     async def request(self, verb: str, kind: str, namespace: str, name: str) -> None:
-        """Before a request is answered. Raises errors.ClusterError where it is not."""
+        """Called before a request is answered. Raises errors.ClusterError to fail it."""
 
     def hear(self, body: Object, *, gone: bool) -> None:
-        """After a change."""
+        """Called after a change."""
 
     def collect_later(self, owner: str) -> None:
-        """The owner with this uid is gone: calls `collect`, at once or later."""
+        """Call `collect`, now or later. The owner with this uid is gone."""
         self.collect(owner)
 
     # what the engine's gateway offers
@@ -114,7 +114,7 @@ class ApiServer:
         if uid not in ("", meta["uid"]) or resource_version not in (None, meta["resourceVersion"]):
             raise errors.Conflict("precondition failed", status=409)
         if grace_seconds != 0 and _ends_with_grace(body):
-            self.doom(body)
+            self.begin_deletion(body)
             return copy.deepcopy(body)
         self.remove(body)
         return {"kind": "Status", "status": "Success"}
@@ -133,19 +133,19 @@ class ApiServer:
         return body
 
     def changed(self, body: Object) -> None:
-        """To be called after every change of an object."""
+        """Give the object a new resourceVersion and report the change. Must follow every change."""
         body["metadata"]["resourceVersion"] = str(next(self._numbers))
         self.hear(body, gone=False)
 
-    def doom(self, pod: Object) -> None:
-        """Begin a pod's end; the kubelet brings it about."""
+    def begin_deletion(self, pod: Object) -> None:
+        """Begin the graceful deletion of a pod. The kubelet finishes it."""
         meta = pod["metadata"]
         if not meta.get("deletionTimestamp") and self._holds(pod):
             meta["deletionTimestamp"] = times.stamp(self.clock() + pod["spec"].get("terminationGracePeriodSeconds", 30))
             self.changed(pod)
 
     def remove(self, body: Object) -> None:
-        """Take the object away at once; what it owns goes when the garbage collector comes."""
+        """Delete the object at once. The garbage collector deletes what it owns."""
         if not self._holds(body):
             return
         meta = body["metadata"]
@@ -155,10 +155,10 @@ class ApiServer:
         self.collect_later(meta["uid"])
 
     def collect(self, owner: str) -> None:
-        """What the garbage collector does when an owner is gone."""
+        """Delete what the gone owner owned, as the garbage collector does."""
         for body in self._owned.pop(owner, []):
             if _ends_with_grace(body):
-                self.doom(body)
+                self.begin_deletion(body)
             else:
                 self.remove(body)
 
@@ -184,18 +184,18 @@ class ApiServer:
 
 
 def _ends_with_grace(body: Object) -> bool:
-    """A pod on a node that has not ended (kube-apiserver, CheckGracefulDelete of the pod strategy)."""
+    """Return whether it is a pod on a node that has not ended (kube-apiserver, CheckGracefulDelete of the pod strategy)."""
     return body["kind"] == "Pod" and bool(body["spec"].get("nodeName")) and body["status"]["phase"] in ("Pending", "Running")
 
 
 def labelled(body: Object, selector: str) -> bool:
-    """Whether an object carries the labels of a selector."""
+    """Return whether the object has the labels of a selector."""
     labels = body["metadata"].get("labels") or {}
     return all(labels.get(key) == value for key, value in (term.split("=") for term in selector.split(",") if term))
 
 
 def has_fields(body: Object, selector: str) -> bool:
-    """Whether an object's fields are those of a selector."""
+    """Return whether the object's fields match a selector."""
     for path, wanted in (term.split("=") for term in selector.split(",") if term):
         value: Any = body
         for member in path.split("."):

@@ -37,12 +37,12 @@ def config_map(files: Mapping[str, bytes] | None, *, name: str = "flow", read_at
 
 
 def spec(**fields: Any) -> FlowEnvironmentSpec:
-    """An environment's spec, by wire names."""
+    """Return an environment's spec, by wire names."""
     return FlowEnvironmentSpec.model_validate(fields)
 
 
 def from_folder(files: Mapping[str, bytes], settings: Settings | None = None, **fields: Any) -> Resolved | Unresolved:
-    """What an environment with this flow folder resolves to."""
+    """Return what an environment with this flow folder resolves to."""
     source: dict[str, Any] = {"name": "flow"} | fields.pop("configMap", {})
     found = resolve.resolve(spec(source={"configMap": source}, **fields), {"flow": config_map(files)}, settings or Settings())
     assert found is not None
@@ -50,14 +50,14 @@ def from_folder(files: Mapping[str, bytes], settings: Settings | None = None, **
 
 
 def from_text(text: str | None, settings: Settings | None = None, **fields: Any) -> Resolved | Unresolved:
-    """What an environment without a flow folder resolves to."""
+    """Return what an environment without a flow folder resolves to."""
     found = resolve.resolve(spec(requirementsText=text, **fields), {}, settings or Settings())
     assert found is not None
     return found
 
 
 def resolved(*, requirements: str | None = "pandas\n", files: Mapping[str, bytes] | None = None, **fields: Any) -> Resolved:
-    """A usable environment: by default two things to install and no flow folder."""
+    """Return a usable environment: by default with two things to install and no flow folder."""
     found = from_folder(files, requirementsText=requirements, **fields) if files is not None else from_text(requirements, **fields)
     assert isinstance(found, Resolved), found
     return found
@@ -98,12 +98,12 @@ def container(**fields: Any) -> ContainerView:
 
 
 def waiting(reason: str, message: str = "", **fields: Any) -> ContainerView:
-    """A container that is not running yet, or not any more."""
+    """Return a container that is not running yet, or no longer."""
     return container(**{"running_since": None, "image_id": "", **fields}, waiting_reason=reason, waiting_message=message)
 
 
 def pod(**fields: Any) -> PodView:
-    """A running pod of the session's first incarnation, created 101 s ago."""
+    """Return a running pod of the session's first incarnation, created 101 s ago."""
     known: dict[str, Any] = {
         "name": POD,
         "namespace": NAMESPACE,
@@ -126,7 +126,7 @@ def pod(**fields: Any) -> PodView:
 
 
 def pending_pod(**fields: Any) -> PodView:
-    """A pod that is on a node, whose container does not run yet."""
+    """Return a pod on a node, whose container does not run yet."""
     return pod(**{"phase": "Pending", "ip": "", "container": waiting("ContainerCreating"), "created_at": NOW - 5.0, **fields})
 
 
@@ -134,7 +134,7 @@ def pending_pod(**fields: Any) -> PodView:
 
 
 def state(environment: Resolved | None = None, **fields: Any) -> AgentState:
-    """What an agent says that has all that the environment asks for, and has been idle for 10 s."""
+    """Return the state of an agent that has all that the environment asks for, and has been idle for 10 s."""
     environment = environment or resolved()
     nothing = environment.requirements_count == 0
     known: dict[str, Any] = {
@@ -159,14 +159,14 @@ def state(environment: Resolved | None = None, **fields: Any) -> AgentState:
 
 
 def installing(environment: Resolved | None = None, **fields: Any) -> AgentState:
-    """An agent whose first install is under way, or came to `install`."""
+    """Return the state of an agent whose first install is running, unless `fields` of the install say otherwise."""
     environment = environment or resolved()
     install = InstallView(**{"state": "Running", "packages_revision": environment.packages_revision, "tool": "uv", **fields})
     return state(environment, packages_revision="", install=install)
 
 
 def agent(answer: AgentState | None = None, environment: Resolved | None = None, **fields: Any) -> AgentView:
-    """An agent that answered just now and was told what the environment asks for."""
+    """Return an agent that answered just now and was given what the environment asks for."""
     environment = environment or resolved()
     known: dict[str, Any] = {
         "restarts": 0,
@@ -179,7 +179,7 @@ def agent(answer: AgentState | None = None, environment: Resolved | None = None,
 
 
 def silent_agent(*, failures: int = 1, since: float = 0.0, **fields: Any) -> AgentView:
-    """An agent that did not answer its last calls, the first of them `since` seconds ago."""
+    """Return an agent that did not answer its last calls, the first of them `since` seconds ago."""
     return AgentView(
         **{"restarts": 0, "asked_at": NOW, "error": "no connection to 10.0.0.5: refused", **fields},
         failures=failures,
@@ -202,7 +202,7 @@ def idle(seconds: int = 3600, action: str = "Delete") -> ComputeSessionSpec:
 def session_snapshot(
     *pods: PodView, environment: Resolved | Unresolved | str | None = "", status: Mapping[str, Any] | None = None, **fields: Any
 ) -> SessionSnapshot:
-    """A session and what surrounds it; without `environment` a resolved one."""
+    """Return a session and its surroundings. Without `environment`, it is a resolved one."""
     known: dict[str, Any] = {
         "namespace": NAMESPACE,
         "name": NAME,
@@ -230,7 +230,7 @@ def decide(snapshot: SessionSnapshot, now: float = NOW) -> Plan:
 
 
 def applied(status: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """A merge patch carried out, as the API server does."""
+    """Apply a merge patch as the API server does."""
     merged = dict(status)
     for key, value in patch.items():
         if value is None:
@@ -244,18 +244,18 @@ def applied(status: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, An
 
 
 def status_after(snapshot: SessionSnapshot, now: float = NOW) -> dict[str, Any]:
-    """The session's status once the plan is carried out."""
+    """Return the session's status once the plan is carried out."""
     plan = decide(snapshot, now)
     return applied(snapshot.status, plan.status.status if plan.status else {})
 
 
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """One condition of a status; empty if it has none of this type."""
+    """Return one condition of a status, or an empty one if it has none of this type."""
     return next((item for item in status.get("conditions") or () if item["type"] == kind), {})
 
 
 def verdict(status: Mapping[str, Any], kind: str) -> tuple[str, str]:
-    """A condition's status and reason."""
+    """Return a condition's status and reason."""
     found = condition(status, kind)
     return found.get("status", "-"), found.get("reason", "-")
 
@@ -263,7 +263,7 @@ def verdict(status: Mapping[str, Any], kind: str) -> tuple[str, str]:
 def ready_status(
     environment: Resolved | None = None, *, ready_at: float = NOW - 90.0, spec: ComputeSessionSpec | None = None
 ) -> dict[str, Any]:
-    """The status of a session that became Ready at that time, as the decisions themselves write it."""
+    """Return the status of a session that became Ready at that time, as the decisions themselves write it."""
     environment = environment or resolved()
     snapshot = session_snapshot(
         pod(),
@@ -276,14 +276,14 @@ def ready_status(
 
 
 def settled_snapshot(environment: Resolved | None = None, *, ready_at: float = NOW - 90.0, **fields: Any) -> SessionSnapshot:
-    """A Ready session as an operator sees it that has just been started: no word from the agent, no marks."""
+    """Return a Ready session as a freshly started operator sees it: without an answer of the agent."""
     environment = environment or resolved()
     status = ready_status(environment, ready_at=ready_at, spec=fields.get("spec"))
     return session_snapshot(*fields.pop("pods", (pod(),)), **{"environment": environment, "status": status, **fields})
 
 
 class _AnyPackages(dict[str, int]):
-    """Every ConfigMap with packages is known, with 171 of them in it."""
+    """Every ConfigMap with packages is known, and lists 171 of them."""
 
     def __contains__(self, name: object) -> bool:
         return "-packages-" in str(name)

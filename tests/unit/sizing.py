@@ -16,24 +16,24 @@ D2, D4 = "Standard_D2s_v5", "Standard_D4s_v5"
 
 
 def spec(azure_name: str = D2, **fields: Any) -> VMSizeSpec:
-    """A VMSize's spec, by wire names; 2 processors and 8 GiB."""
+    """Return a VMSize's spec, by wire names: 2 processors and 8 GiB."""
     return VMSizeSpec.model_validate({"azureName": azure_name, "capacity": {"cpu": "2", "memory": "8Gi"}, **fields})
 
 
 def pool(labels: dict[str, str] | None = None, *, nodes: int = 1, taints: tuple[Taint, ...] = (), **allocatable: str) -> Pool:
-    """Nodes that can give this: cpu="1900m", memory="6Gi"; extended resources by `gpus`."""
+    """Return nodes with this allocatable: cpu="1900m", memory="6Gi"; extended resources by `gpus`."""
     if gpus := allocatable.pop("gpus", ""):
         allocatable["nvidia.com/gpu"] = gpus
     return Pool(labels or {}, taints, parse_all(allocatable or {"cpu": "1900m", "memory": "6Gi"}), nodes)
 
 
 def offer(azure_name: str = D2, *pools: Pool, settings: SizeSettings = NOTHING_RESERVED, **fields: Any) -> Offer:
-    """What a session would get of that size."""
+    """Return what a session would get of that size."""
     return make_offer(canonical(azure_name), spec(azure_name, **fields), pools, settings)
 
 
 def view(name: str = "team", *, used: dict[str, str] | None = None, scopes: Any = (), expressions: Any = (), **hard: str) -> QuotaView:
-    """A quota: keywords with __ for the dot and ___ for the slash (requests__cpu, count___pods)."""
+    """Return a quota. In the keywords __ stands for a dot and ___ for a slash (requests__cpu, count___pods)."""
     names = {key.replace("___", "/").replace("__", "."): amount for key, amount in hard.items()}
     selector = {"matchExpressions": list(expressions)} if expressions else None
     return quota.read(

@@ -1,4 +1,4 @@
-"""The documents tell of what there is."""
+"""The documents match the code."""
 
 import pytest
 from prometheus_client import Counter

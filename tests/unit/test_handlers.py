@@ -1,4 +1,4 @@
-"""kopf is used for watching and logging in only: everything else costs hidden writes (see the design's facts)."""
+"""kopf is used only for watching and for logging in: everything else costs hidden writes (see the design's facts)."""
 
 import asyncio
 import logging
@@ -12,8 +12,8 @@ from flowsession import handlers
 from flowsession.engine.loop import SELECTORS
 
 
-class Ear:
-    """Stands for the engine."""
+class FakeEngine:
+    """Stands in for the engine."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str, bool]] = []
@@ -24,7 +24,7 @@ class Ear:
 
 @pytest.fixture
 def registry() -> kopf.OperatorRegistry:
-    return handlers.registry(Ear())
+    return handlers.registry(FakeEngine())
 
 
 def test_only_events_and_the_login_are_handled(registry):
@@ -41,7 +41,7 @@ def test_every_kind_that_is_listed_is_heard(registry):
 
 @pytest.mark.parametrize(("type_", "deleted"), [(None, False), ("ADDED", False), ("MODIFIED", False), ("DELETED", True)])
 async def test_an_event_goes_straight_into_the_engine(type_, deleted):
-    ear = Ear()
+    ear = FakeEngine()
     for handler in handlers.registry(ear)._watching._handlers:
         assert asyncio.iscoroutinefunction(handler.fn), "kopf calls plain functions in threads; the cache is of one"
         await handler.fn(event={"type": type_, "object": {"metadata": {"name": "x"}}}, logger=None)

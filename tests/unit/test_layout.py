@@ -38,9 +38,9 @@ def test_its_first_line_says_what_it_is_for(module):
 
 @pytest.mark.parametrize("module", [path for path in MODULES if "flowsession_agent" in path.parts], ids=lambda path: path.name)
 def test_the_agents_threads_are_started_where_their_numbers_are_kept(module):
-    """`Children.thread`: else the agent takes its own thread for somebody's command. The gate lives during installs, which are work.
+    """All go through `Children.thread`, otherwise the agent takes its own thread for a user's command.
 
-    run_batch is a process of its own, and traces is in that or a test's.
+    Exceptions: gate runs only during installs, which count as work; run_batch is its own process; traces runs in that or in a flow test's.
     """
     if module.name not in ("children.py", "gate.py", "run_batch.py", "traces.py"):
         assert "threading.Thread(" not in module.read_text()
@@ -48,7 +48,7 @@ def test_the_agents_threads_are_started_where_their_numbers_are_kept(module):
 
 @EACH
 def test_no_state_at_module_level(module):
-    """Names that are bound when a module is imported are constants, functions and classes; loggers, and metrics in their module."""
+    """Names bound when a module is imported are constants, functions and classes. Loggers are allowed, and metrics in their module."""
     for node in ast.parse(module.read_text()).body:
         names = [target.id for target in node.targets if isinstance(target, ast.Name)] if isinstance(node, ast.Assign) else []
         for name in names:
@@ -72,7 +72,7 @@ LAUNCHERS = sorted(path for path in (CHECKOUT / "operator" / "flowsession_agent"
 
 @pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda path: path.name)
 def test_a_launcher_of_the_image_starts_something_that_is_there(launcher):
-    """They have no ending, so that neither mypy nor ruff reads them."""
+    """Launchers have no suffix, so neither mypy nor ruff reads them."""
     wanted = [node for node in ast.parse(launcher.read_text()).body if isinstance(node, ast.ImportFrom)]
     assert wanted
     for node in wanted:

@@ -1,4 +1,4 @@
-"""The local cluster's decisions that need no cluster: whose process is it, what must be built again, what does the machine say."""
+"""The local cluster's decisions that need no cluster: whose process it is, what must be rebuilt, and how the machine is configured."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 def daemon(folder: Path, *, argv: list[str] | None = None, configuration: list[Path] | None = None) -> Daemon:
-    # The folder in the command line makes the words unique, as every real component's are.
+    # The folder makes the command line unique, as every real component's is.
     return Daemon("sleeper", [*(argv or SLEEPER), str(folder)], folder=folder, configuration=configuration or [])
 
 

@@ -1,4 +1,4 @@
-"""Each of these was a defect of managing a session once, found by looking for one."""
+"""Each of these was once a defect of managing a session, found by looking for one."""
 
 from dataclasses import replace
 
@@ -136,7 +136,7 @@ def test_a_reset_cuts_the_back_off_short():
 
 
 def test_a_reset_before_the_first_pod_costs_no_second_pod():
-    """Met by the start, but its echo is held back as mere progress: the next decision resets the pod that has just been created."""
+    """Starting fulfills the request, but recording that was held back as mere progress: the next decision reset the pod just created."""
     world = World(environment=NOTHING)
     value = world.ask("reset")
     world.hear()
@@ -210,7 +210,7 @@ def test_a_refused_duplicate_answers_requests():
 
 
 def test_a_keep_alive_after_a_lost_retirement_does_not_wait_for_the_door():
-    """Operator restarted while the agent is retired: KeepAlive answers 409 Retired until new work is accepted again by itself."""
+    """If the operator restarts while the agent is retired, KeepAlive gets 409 Retired until the agent accepts work again by itself."""
     world = World(environment=NOTHING, idle={"timeoutSeconds": 600})
     world.settle(until_ready=True)
     world.clock.now += 590

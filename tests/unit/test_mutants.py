@@ -1,4 +1,4 @@
-"""What `make mutants` changes, and which tests it asks about a change."""
+"""What `make mutants` changes, and which tests it runs on a change."""
 
 from mutants.annotations import annotations, inside
 from mutants.order import Baseline

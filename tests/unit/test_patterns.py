@@ -1,7 +1,7 @@
-"""No regular expression of the product takes more than linear time, whatever text it meets: Python's `re` tries every way back.
+"""No regular expression of the product takes more than linear time, whatever text it meets: Python's `re` backtracks.
 
-Every pattern of the tree is found in its source, compiled ones, those that calls of `re` name, and those in tables, and put to texts
-that are made of it: beginnings of what it matches, over and over, and runs of each of its characters behind each of these beginnings.
+Every pattern is found in the source: compiled ones, those in calls of `re`, and those in tables. Each is tried on texts made from it:
+beginnings of what it matches, repeated, and runs of each of its characters after each of these beginnings.
 """
 
 import ast
@@ -24,13 +24,13 @@ CALLS = ("compile", "search", "match", "fullmatch", "split", "findall", "findite
 WHOLE = ("match", "fullmatch")
 LENGTHS = (18, 1_000, 4_000, 16_000)
 QUICK = 0.008
-"""Seconds of processor up to which growth is not looked at: nobody would feel it."""
+"""Processor seconds up to which growth is not checked: nobody would notice."""
 
 MOST_GROWTH = 8.0
-"""Between lengths of which one is four times the other: 4 is linear, 16 a square."""
+"""Limit of the growth between lengths that differ by a factor of 4: linear time grows by 4, quadratic by 16."""
 
 ANCHORED = {"flowsession/flow/yaml_values.py"}
-"""Modules whose tables hold parts of patterns that are matched from end to end."""
+"""Modules whose tables hold parts of patterns that must match the whole text."""
 
 MOST_WAYS, MOST_STARTS = 100, 40
 REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, getattr(codes, "POSSESSIVE_REPEAT", None))
@@ -40,7 +40,7 @@ OTHERS = "a0 \n/:@-.'\"<>=({"
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern, where it stands, and how it is used."""
+    """A pattern, its place, and how it is used."""
 
     place: str
     text: str
@@ -54,7 +54,7 @@ def names_of_flags(node: ast.expr | None) -> int:
 
 
 def text_of(node: ast.expr) -> str | None:
-    """A string as it is written; what an f-string puts in is a name."""
+    """Return a string as written, with the text `name` for each value of an f-string."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -66,7 +66,7 @@ def text_of(node: ast.expr) -> str | None:
 
 
 def used(trees: dict[Path, ast.Module]) -> dict[str, set[str]]:
-    """The methods that are called on each name."""
+    """Return the methods that are called on each name."""
     found: dict[str, set[str]] = {}
     for tree in trees.values():
         for node in ast.walk(tree):
@@ -129,7 +129,7 @@ def compiled(pattern: Pattern) -> "re.Pattern[str] | None":
 
 
 def member(node: Any) -> list[str]:
-    """A few characters that a set, or anything that stands for one character, takes."""
+    """Return a few characters that a node for a single character matches, for example of a set."""
     op, value = node
     if op is codes.LITERAL:
         return [chr(value)]
@@ -161,7 +161,7 @@ def member(node: Any) -> list[str]:
 
 
 def sequences(nodes: list[Any]) -> Iterator[list[Any]]:
-    """The ways through a pattern's alternatives, each as nodes without any."""
+    """Yield the paths through a pattern's alternatives, each as nodes without alternatives."""
     for at, (op, value) in enumerate(nodes):
         inner = value[-1] if op is codes.SUBPATTERN else value if op is ATOMIC else None
         ways = value[1] if op is codes.BRANCH else [inner] if inner is not None else None
@@ -173,12 +173,12 @@ def sequences(nodes: list[Any]) -> Iterator[list[Any]]:
 
 
 def shortest(nodes: list[Any]) -> str:
-    """What a sequence matches, as short as may be."""
+    """Return a short text that a sequence matches."""
     return "".join(beginning(node) for node in nodes)
 
 
 def beginning(node: Any) -> str:
-    """The same of one node; what is there any number of times is there once."""
+    """Return a short text that one node matches. A repeated part appears its minimum number of times, but at least once."""
     op, value = node
     if op in REPEATS:
         return shortest(next(sequences(list(value[2])))) * max(value[0], 1)
@@ -186,7 +186,7 @@ def beginning(node: Any) -> str:
 
 
 def signs(nodes: Any) -> set[str]:
-    """The characters that a pattern is about."""
+    """Return characters that a pattern mentions."""
     found: set[str] = set()
     for op, value in nodes:
         if op in (codes.LITERAL, codes.NOT_LITERAL, codes.ANY, codes.IN):
@@ -199,7 +199,7 @@ def signs(nodes: Any) -> set[str]:
 
 
 def texts(tree: Any) -> Iterator[tuple[str, str]]:
-    """Beginnings, and what is to follow them over and over."""
+    """Yield pairs of a beginning and what to repeat after it."""
     starts: dict[str, None] = {"": None}
     for nodes in itertools.islice(sequences(list(tree)), MOST_WAYS):
         starts.update(dict.fromkeys(shortest(nodes[:length]) for length in range(1, len(nodes) + 1)))
@@ -223,7 +223,7 @@ def spent(call: Any, text: str) -> float:
 
 
 def slow(pattern: Pattern) -> str:
-    """A text on which the pattern takes more than linear time; empty: none was found."""
+    """Describe a text on which the pattern takes more than linear time. Empty if none was found."""
     made = compiled(pattern)
     if made is None:
         return ""
@@ -238,7 +238,7 @@ def slow(pattern: Pattern) -> str:
                     text = start + unit * (length // len(unit)) + end
                     now = spent(call, text)
                     if now >= QUICK and (length == LENGTHS[0] or (before and now > MOST_GROWTH * before)):
-                        # Once more, with the best of three each: other work on the machine is no fault of the pattern.
+                        # Again, the best of three each: other load on the machine must not count against the pattern.
                         quarter = start + unit * (length // 4 // len(unit)) + end
                         now, before = (min(spent(call, one) for _ in range(3)) for one in (text, quarter))
                         if now > MOST_GROWTH * before:

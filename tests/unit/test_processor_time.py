@@ -1,6 +1,6 @@
-"""What a stranger's text may cost the operator's one thread: each parser of it with the largest and worst input that its limits let in.
+"""Processor time that a stranger's text may cost the operator's one thread: each parser gets the largest and worst input that it allows.
 
-The bound is one of processor time, several times what the worst input takes, and far below what liveness allows.
+The bound is several times what the worst input takes, and far below what liveness allows.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ DEEP = "/".join(["d"] * 500)
 
 
 def seconds(work, *arguments, **named):
-    """Processor time of a call, whether or not it refuses what it is given."""
+    """Return the processor time of a call, whether or not it refuses its input."""
     began = time.process_time()
     with contextlib.suppress(FolderError):
         work(*arguments, **named)
@@ -182,7 +182,7 @@ def opened(name, text):
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: repr(flow[-24:]))
 @pytest.mark.parametrize("name", ["flow.dag.yaml", "flow.flex.yaml", "chat.prompty"])
 def test_flow_files(name, flow):
-    """The part behind the last | is there as often as it fits."""
+    """The part after the last | is repeated until the file is full."""
     start, _, unit = flow.replace("\\|", "\0").rpartition("|")
     text = start.replace("\0", "|") + filled(unit, size=yaml.LARGEST - len(start))
     assert seconds(opened, name, text) < MOST_SECONDS

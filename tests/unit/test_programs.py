@@ -1,4 +1,4 @@
-"""The list of the programs that the project's code starts, and what is said where one of them is missing."""
+"""The list of programs that the project's code starts, and the message if one of them is missing."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What holds for every session whatever happens in whatever order: found out by simulating it."""
+"""What holds for every session, whatever happens in whatever order, checked by simulation."""
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -31,7 +31,7 @@ COMPUTES = st.sampled_from(
         {"type": "Instance", "instanceRef": {"name": "box"}},
     ]
 )
-"""The third size is not there."""
+"""The third size does not exist."""
 IDENTITIES = st.sampled_from(
     [{}, {"type": "Managed"}, {"type": "Managed", "serviceAccountName": "runner"}, {"type": "Managed", "serviceAccountName": "gone"}]
 )
@@ -69,7 +69,7 @@ class SessionLife(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 6.0, 61.0]))
     def life_goes_on(self, seconds):
-        """Everybody does what is to be done now, and an answer may be late."""
+        """Everybody does what is due, and an answer may be late."""
         world = self.world
         world.hear()
         world.work()
@@ -105,7 +105,7 @@ class SessionLife(RuleBasedStateMachine):
 
     @rule()
     def twice_is_once(self):
-        """A plan carried out leaves nothing to write: same world, same moment."""
+        """Once a plan is carried out, another decision in the same world at the same moment writes nothing."""
         world = self.world
         world.hear()
         plan = world.reconcile()
@@ -114,7 +114,7 @@ class SessionLife(RuleBasedStateMachine):
         world.hear()
         again = world.plan()
         begins_anew = plan.status is not None and "incarnation" in plan.status.status  # written before the next pod is created
-        if again is not None and not plan.creates and not plan.deletes and not begins_anew:  # a pod that came or went is news
+        if again is not None and not plan.creates and not plan.deletes and not begins_anew:  # a pod that appeared or vanished is news
             assert not again.writes, (plan, again)
             assert not again.events
 
@@ -169,7 +169,7 @@ class SessionLife(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["keepAlive", "reset", "install"]), seconds=st.sampled_from([0.0, 3.0, 6.0]))
     def a_request_in_the_middle_of_the_end(self, what, seconds):
-        """Between the agent's word and what is done on it."""
+        """It arrives between the agent's answer and the operator's acting on it."""
         world = self.world
         world.hear()
         world.clock.now = max(world.clock(), min(world.todo.due, world.clock() + 100))
@@ -265,7 +265,7 @@ class SessionLife(RuleBasedStateMachine):
 
     @rule(hours=st.sampled_from([1, 5]))
     def nobody_answers_for_hours(self, hours):
-        """Calls fail now and then, for so long."""
+        """For that many hours, calls fail now and then."""
         world = self.world
         agent = world.agent()
         if agent is None:
@@ -277,7 +277,7 @@ class SessionLife(RuleBasedStateMachine):
             world.answer_calls()
             world.clock.now += hours * 600
 
-    # what must never be otherwise
+    # invariants
 
     @invariant()
     def at_most_one_pod(self):
@@ -325,7 +325,7 @@ class SessionLife(RuleBasedStateMachine):
             assert found["message"]
 
     def teardown(self):
-        """When faults stop, everything comes to rest: ready, suspended, ended, or failed for a reason that stays."""
+        """When faults stop, everything settles: ready, suspended, ended, or failed for a reason that persists."""
         if not hasattr(self, "world"):
             return
         world = self.world
@@ -366,7 +366,7 @@ TestSessionLife = SessionLife.TestCase
 
 @given(environment=ENVIRONMENTS, order=st.permutations(range(4)))
 def test_the_operator_killed_after_any_write_starts_no_second_pod(environment, order):
-    """Killed after each of the first writes in turn, with the watch as far as it happened to be."""
+    """It is killed after each of the first writes in turn, having seen an arbitrary part of the watch."""
     assume("==" not in environment["requirementsText"])
     world = World(environment=environment, idle={"action": "None"})
     for step in order:
@@ -419,7 +419,7 @@ def test_a_session_in_use_is_probed_once_per_timeout_and_ends_one_timeout_after_
     world.settle()
     ready, agent = world.clock(), world.agent()
     world.clock.now = ready + 30
-    agent.last_work = world.clock()  # seen by nobody: there is no open connection to a settled session
+    agent.last_work = world.clock()  # unseen: a settled session has no open connection
     while world.api.session_deleted_at is None:
         world.clock.now = world.todo.due
         assert world.work() < 10

@@ -1,4 +1,4 @@
-"""Each of these was a defect once, found by looking for one."""
+"""Each of these was once a defect, found by looking for one."""
 
 import asyncio
 import subprocess
@@ -49,12 +49,12 @@ from unit.world import World
 PANDAS, NUMPY = resolved(), resolved(requirements="numpy\n")
 
 
-# 1 ---------------------------------------------------------------- anybody can bring the operator down for everybody
+# 1 ---------------------------------------------------------------- one user can take the operator down for everybody
 
 
 @pytest.mark.parametrize("text", ["'a: ' + '[' * 300_000", "'a: ' + '{a: ' * 200_000", "'- ' * 300_000"])
 def test_deep_yaml_does_not_kill_the_operator(text):
-    """libyaml's composer recurses in C: SIGSEGV. In a process of its own, for that reason."""
+    """libyaml's composer recurses in C and crashed with SIGSEGV. That is why it runs in a subprocess here."""
     code = f"from flowsession.flow import folder as f\ntry: f.read({{'flow.dag.yaml': ({text}).encode()}})\nexcept f.FolderError: pass"
     ended = subprocess.run([sys.executable, "-c", code], cwd=Path(folder.__file__).parents[2], timeout=20, check=False)
     assert ended.returncode == 0
@@ -79,17 +79,17 @@ def test_a_long_run_of_spaces_does_not_hold_up_everybody():
     ],
 )
 def test_every_yaml_that_cannot_be_read_is_a_folder_error(text):
-    """KeyError, IndexError, AttributeError out of PyYAML's constructors: retried for ever, with no condition."""
+    """PyYAML's constructors raised KeyError, IndexError and AttributeError: retried forever, without a condition."""
     with pytest.raises(folder.FolderError):
         folder.read({"flow.dag.yaml": text.encode()})
 
 
 def test_a_marker_of_many_parentheses_is_an_error_not_a_crash():
-    """packaging's parser recurses: RecursionError out of review, retried for ever, with no condition."""
+    """packaging's parser recurses. Its RecursionError left review and was retried forever, without a condition."""
     assert [finding.code for finding in review.review("a; " + "(" * 5000).errors] == ["InvalidRequirement"]
 
 
-# 2 ---------------------------------------------------------------- sessions that can't heal
+# 2 ---------------------------------------------------------------- sessions that can't recover
 
 
 def test_a_corrected_environment_is_told_to_an_agent_that_refused_the_former_one():
@@ -119,14 +119,14 @@ def oom(environment: Resolved, status: Any, restarts: int = 1) -> Any:
 
 
 def test_killed_for_memory_in_a_later_install_holds_it_too():
-    """status.install is that of the former, good install: its other revision is taken for a change since the failure."""
+    """status.install was that of the earlier, successful install: its other revision was taken for a change since the failure."""
     running = agent(state(PANDAS, install=InstallView(state="Running", tool="uv")), NUMPY)
     status = status_after(replace(settled_snapshot(PANDAS), environment=NUMPY, agent=running))
     assert verdict(status_after(oom(NUMPY, status)), "Ready") == ("False", "OutOfMemory")
 
 
 def test_killed_for_memory_a_second_time_holds_it_again():
-    """First PANDAS died of it and was held; then NUMPY was tried and dies as well: it was told again for ever."""
+    """First PANDAS ran out of memory and was held, then NUMPY was tried and did too: it was delivered again and again."""
     held = status_after(oom(PANDAS, {}))
     running = agent(installing(NUMPY), NUMPY, restarts=1)
     trying = status_after(replace(oom(NUMPY, held), agent=running))
@@ -134,7 +134,7 @@ def test_killed_for_memory_a_second_time_holds_it_again():
 
 
 def test_killed_for_memory_after_an_install_that_failed_otherwise_starts_again():
-    """Ready with the old packages, a change that failed (no such package), later the user's own work is killed: not the install's fault."""
+    """Ready with the old packages after a failed change (no such package), later the user's own work is killed: not the install's fault."""
     failed = agent(
         state(PANDAS, install=InstallView(state="Failed", tool="uv", message="no", packages_revision=NUMPY.packages_revision)), NUMPY
     )
@@ -152,11 +152,11 @@ def test_a_corrected_image_replaces_a_pod_that_could_not_pull_the_wrong_one():
     assert [deletion.kind for deletion in plan.deletes] == ["Pod"]
 
 
-# 3 ---------------------------------------------------------------- promises that are not kept
+# 3 ---------------------------------------------------------------- broken promises
 
 
 def test_an_unwatched_config_map_is_read_again_and_again():
-    """The plan that fetches says no next time, and an unchanged answer wakes nobody: after one re-read there is none any more."""
+    """The plan that fetched set no next time, and an unchanged answer wakes nobody: there was one re-read and no other."""
     view = config_map({"flow.dag.yaml": DAG}, read_at=NOW - 300, watched=False)
     snapshot = environment_snapshot(spec=spec(source={"configMap": {"name": "flow"}}), config_maps={"flow": view})
     plan = environments.decide(snapshot, from_folder({"flow.dag.yaml": DAG}), NOW)
@@ -165,7 +165,7 @@ def test_an_unwatched_config_map_is_read_again_and_again():
 
 
 def test_a_change_in_place_keeps_ready_after_a_restart_of_the_operator():
-    """No agent view, so `serving` is false: Ready goes False for the time of a call (or for good, while the agent does not answer)."""
+    """Without an agent view `serving` is false: Ready turned False for the time of a call (or for good, if the agent did not answer)."""
     changed = replace(settled_snapshot(PANDAS), environment=NUMPY)
     assert isinstance(decide(changed).call, Deliver)
     assert verdict(status_after(changed), "Ready") == ("True", "Running")
@@ -173,7 +173,7 @@ def test_a_change_in_place_keeps_ready_after_a_restart_of_the_operator():
 
 
 def test_a_follow_that_failed_is_not_repeated_at_once():
-    """A hot loop: as fast as the agent refuses (HTTP 500) the operator asks."""
+    """A hot loop: the operator asked again as fast as the agent refused (HTTP 500)."""
     failing = agent(installing(), failures=3, failing_since=NOW - 1, error="HTTP 500", asked_at=NOW)
     plan = decide(session_snapshot(pod(), agent=failing))
     assert plan.call is None
@@ -181,7 +181,7 @@ def test_a_follow_that_failed_is_not_repeated_at_once():
 
 
 def test_an_agent_that_answers_a_long_poll_at_once_is_not_asked_at_once():
-    """The same state, the same version, no time gone by: hostile or broken; asked again as fast as it answers."""
+    """Same state, same version, no time elapsed: a hostile or broken agent was asked again as fast as it answered."""
     snapshot = session_snapshot(pod(), agent=agent(installing(), asked_at=NOW - 0.001, state_at=NOW - 0.001))
     asked = sum(isinstance(decide(snapshot, NOW + n / 1000).call, Follow) for n in range(100))
     assert asked < 100
@@ -193,7 +193,7 @@ def test_an_agent_that_is_lost_during_the_install_is_told_of():
 
 
 def test_a_quota_on_config_maps_does_not_keep_the_session_from_ending():
-    """The refused list of packages stops the plan before its status and its delete, for ever."""
+    """The refused list of packages stopped the plan before its status and its delete, forever."""
     world = World(environment={"requirementsText": ""}, idle={"timeoutSeconds": 60})
     world.api.refused = {"ConfigMap"}
     for _ in range(400):
@@ -203,7 +203,7 @@ def test_a_quota_on_config_maps_does_not_keep_the_session_from_ending():
 
 
 def test_a_quota_on_config_maps_is_said_where_the_agent_comes_from_one():
-    """The refusal of the agent's ConfigMap stops the plan before the status: the session has no status at all."""
+    """The refusal of the agent's ConfigMap stopped the plan before the status: the session had no status at all."""
     world = World(environment={"requirementsText": "", "baseImage": "python:3.12"})
     world.api.refused = {"ConfigMap"}
     for _ in range(50):
@@ -213,18 +213,18 @@ def test_a_quota_on_config_maps_is_said_where_the_agent_comes_from_one():
 
 
 def test_the_back_off_after_a_refused_pod_grows_for_other_images_too():
-    """A created or found ConfigMap forgets the refusal of the pod; it is looked up anew every minute."""
+    """A created or found ConfigMap cleared the refusal of the pod, and it is looked up anew every minute."""
     world = World(environment={"requirementsText": "", "baseImage": "python:3.12"})
     world.api.refused = {"Pod"}
     end = world.clock() + 3600
     while world.clock() < end:
         world.hear(), world.work()
         world.clock.now = max(world.clock() + 0.01, min(world.todo.due, end))
-    assert world.writes().count("POST Pod") <= 22  # 1 + 2 + 4 ... + 256, then every 300 s
+    assert world.writes().count("POST Pod") <= 22  # after 1 + 2 + 4 ... + 256 s, then every 300 s
 
 
 def test_the_end_takes_one_delete():
-    """Active turns from InUse to Idle with the very answer that ends it: a patch of it would make the delete's resourceVersion stale."""
+    """The answer that ends it also turns Active from InUse to Idle: patching that would make the delete's resourceVersion stale."""
     used = ready(120.0, says(0.0, age=60.0, busy=True, what="exec python"))
     snapshot = replace(used, status=warned(status_after(used, NOW - 60)), agent=says(60.0, retired=True))
     plan = decide(snapshot)
@@ -233,14 +233,14 @@ def test_the_end_takes_one_delete():
 
 
 def test_in_sync_is_not_said_of_another_image():
-    """Told before it was Ready: the revisions agree, and the later word (InSync) wins over ImageChanged."""
+    """The agent had its environment before Ready: the revisions agreed, and the later verdict (InSync) replaced ImageChanged."""
     other = resolved(baseImage="python:3.13")
     status = status_after(session_snapshot(pod(), environment=other, agent=agent(state(other), other)))
     assert verdict(status, "InSync") == ("False", "ImageChanged")
 
 
 def test_a_re_list_that_is_empty_drops_what_is_gone():
-    """The list's version comes only with items, so with none of them everything cached counts as newer."""
+    """The list's version came only with items, so an empty list made everything cached count as newer."""
     engine = asyncio.run(relisted([session(5)], Lists(20)))
     assert engine.cache.sessions == {}
 
@@ -251,7 +251,7 @@ def test_a_probe_that_failed_is_said_by_an_operator_that_never_had_an_answer():
 
 
 def test_a_config_map_that_nobody_looks_at_any_more_is_dropped():
-    """As the docstring of _index_users says. An unlabelled one is taken for fresh when it is named again, up to 5 minutes old."""
+    """An unlabeled one would count as fresh when it is named again, although it may be 5 minutes old."""
     cache = Cache(clock=lambda: NOW)
     cache.observe("FlowEnvironment", environment())
     cache.observe("ConfigMap", source("a: 1", labelled=False))
@@ -260,7 +260,7 @@ def test_a_config_map_that_nobody_looks_at_any_more_is_dropped():
 
 
 def test_creating_the_pod_writes_no_status():
-    """What is Ready within PROGRESS_SECONDS costs two writes in all; EnvironmentResolved alone, without a phase, was a third."""
+    """A session that is Ready within PROGRESS_SECONDS costs two writes. EnvironmentResolved alone, without a phase, was a third."""
     plan = decide(session_snapshot())
     assert plan.creates
     assert plan.status is None
@@ -289,7 +289,7 @@ def test_a_flow_path_that_begins_with_a_dot():
 
 
 def test_the_cause_of_a_failed_pull_is_still_named_after_the_start_timeout():
-    """StartTimeout hides the ImagePullFailed that would keep the cause: the message flips at every attempt of the kubelet."""
+    """StartTimeout hid the ImagePullFailed that would keep the cause: the message flipped at every attempt of the kubelet."""
     first = session_snapshot(pending_pod(created_at=NOW - 700, container=waiting("ErrImagePull", "manifest unknown")))
     status = status_after(first)
     assert "manifest unknown" in condition(status, "Ready")["message"]
@@ -300,6 +300,6 @@ def test_the_cause_of_a_failed_pull_is_still_named_after_the_start_timeout():
 
 
 def test_a_list_of_packages_that_failed_is_not_asked_for_at_once():
-    """Four calls within milliseconds, then never again."""
+    """It was asked for four times within milliseconds, then never again."""
     failing = agent(failures=1, failing_since=NOW, error="HTTP 500", asked_at=NOW)
     assert decide(session_snapshot(pod(), agent=failing)).call != ListPackages()

@@ -1,4 +1,4 @@
-"""The operator's settings: defaults that work, and typing errors that are named."""
+"""The operator's settings: defaults that work, and errors that name typos."""
 
 import pytest
 from pydantic import ValidationError

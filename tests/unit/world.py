@@ -1,7 +1,7 @@
-"""A small simulated cluster: an API server's objects, a kubelet, an agent; decisions are carried out in it by the real executor.
+"""A small simulated cluster: an API server's objects, a kubelet, an agent. The real executor carries out the decisions.
 
-Everything runs by itself on one made-up clock: no event loop, no threads. Coroutines of the engine never have to wait here, so
-one step runs each of them to its end.
+Everything runs synchronously on one simulated clock, without an event loop or threads. The engine's coroutines never have to wait here,
+so one step runs each of them to its end.
 """
 
 import base64
@@ -50,9 +50,9 @@ T = TypeVar("T")
 SESSION = Key("ComputeSession", NAMESPACE, NAME)
 RUNTIME = "flowsession-runtime:latest"
 BOX = "box"
-"""The one instance that a world may have."""
+"""The only instance that a world may have."""
 QUIET_ROUNDS = 60
-"""Rounds without a write after which a world is called settled."""
+"""Rounds without a write after which a world counts as settled."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Clock:
 
 
 class WorldApiServer(ApiServer):
-    """Its answers take no time, and its watch is read when the world says so. `rivals` write before us, `down` fails."""
+    """Answers at once; the world decides when its watch is read. `rivals` makes others write before us, `down` makes requests fail."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock, clock)
@@ -73,7 +73,7 @@ class WorldApiServer(ApiServer):
         self.refused: set[str] = set()
         """Kinds that a quota refuses."""
         self.rivals = 0
-        """How many of the next writes to the session find that somebody else wrote before."""
+        """How many of the next writes to the session find that somebody else wrote first."""
         self.down = 0
         """How many of the next requests fail."""
         self.session_deleted_at: float | None = None
@@ -90,7 +90,7 @@ class WorldApiServer(ApiServer):
             self.changed(self.objects[kind, namespace, name])
 
     async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
-        """Annotations of pods; events the world takes elsewhere."""
+        """Patch a pod's annotations. Nothing else is patched here: the world records Events in `Told`."""
         assert (kind, set(body["metadata"])) == ("Pod", {"uid", "annotations"}), body
         return await super().patch(kind, namespace, name, body)
 
@@ -101,7 +101,7 @@ class WorldApiServer(ApiServer):
 
     @property
     def pods(self) -> list[Object]:
-        """The sessions' pods."""
+        """Pods of sessions."""
         return [body for body in self.of("Pod") if SESSION_LABEL in body["metadata"]["labels"]]
 
     @property
@@ -110,35 +110,35 @@ class WorldApiServer(ApiServer):
 
 
 LAST_SECONDS = 20.0
-"""How long an agent whose container is being stopped waits for its edits to be saved."""
+"""Seconds for which an agent whose container is being stopped waits for its edits to be saved."""
 
 POLL_SECONDS = 30.0
-"""How long a long poll lasts at most."""
+"""Maximum seconds of a long poll."""
 
 
 @dataclass
 class SimAgent(FakeAgent):
-    """Asked by the operator's own client, which finds its answers at once."""
+    """An agent that the operator's own client calls; its answers arrive at once."""
 
     dead: bool = False
     ending_at: float | None = None
     """When its container was asked to end."""
 
     def answer(self, call: AgentCall) -> Answer:
-        """Raises AgentError."""
+        """Answer a call. Raises AgentError."""
         if self.dead:
             raise AgentError("no connection: refused")
         client = AgentClient(self, cast(Signer, SimpleNamespace(token=lambda *_, **__: "")))
         return _run(client.call(cast(PodView, SimpleNamespace(uid=self.uid, ip="10.0.0.5")), call))
 
     async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
-        """The client's transport."""
+        """Send a request as the client's transport does."""
         status, document = self.reply(request.method, request.path.partition("?")[0], request.body)
         return status, json.dumps(document).encode()
 
 
 class Calls(Agents):
-    """The engine's own book-keeping of calls; the answers come when the world says so."""
+    """The engine's own bookkeeping of calls. Answers arrive when the world says so."""
 
     def __init__(self, cache: Cache, queue: "Todo") -> None:
         super().__init__(cast(AgentClient, None), cache, cast("Queue[Key]", queue), cast(ReadFeed, None))
@@ -177,16 +177,16 @@ def _new_view(restarts: int) -> Any:
 
 
 class Todo:
-    """The engine's queue, seen from the executor."""
+    """The engine's queue, as the executor sees it."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.now = True
         self.due = float("inf")
         self.others = 0
-        """Decisions about others that are due."""
+        """Number of decisions about others that are due."""
         self.pods: dict[Key, float] = {}
-        """Pods whose session is gone, and when they are due."""
+        """Pods whose session is gone, with the time at which each is due."""
 
     def __len__(self) -> int:
         return self.others
@@ -217,7 +217,7 @@ class Todo:
 
 
 class Told:
-    """The recorder: keeps what people were told."""
+    """Stands in for the recorder: keeps the Events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -233,7 +233,7 @@ class Told:
 
 
 class World:
-    """One session, its environment, and an operator that may be started anew at any time."""
+    """One session, its environment, and an operator that can be restarted at any time."""
 
     def __init__(self, *, environment: Object, idle: Object | None = None, settings: Settings | None = None, **fields: Any) -> None:
         self.clock = Clock()
@@ -243,15 +243,15 @@ class World:
         self.told = Told()
         self.vault = Vault(bytes(32))
         self.ends: list[tuple[float, AgentState, float]] = []
-        """Ends by idleness, by deletion or suspension: the age of the agent's word, the word, and the timeout."""
+        """Ends by idleness, as deletion or suspension: the age of the agent's answer, the answer, and the timeout."""
         self.failed_probes: list[tuple[float, int]] = []
-        """Ends as ProbeFailed: for how long no call had been answered, and the timeout."""
+        """Ends as ProbeFailed: seconds for which no call had been answered, and the timeout."""
         self.faulty = False
-        """Whether the last plan met a conflict or a failure: then deciding again is to do something."""
+        """Whether the last plan met a conflict or a failure, so that another decision must act again."""
         self._generation = 1
         self._asked = 0
         self.lost_edits: list[tuple[str, str]] = []
-        """What was edited and is nowhere after the operator took the pod, and what the agent had said of it."""
+        """Edits that are nowhere after the operator took the pod, and what the agent had reported of them."""
         self.api.put(
             {
                 "kind": "ConfigMap",
@@ -268,7 +268,7 @@ class World:
     # the operator
 
     def restart_operator(self) -> None:
-        """As after SIGKILL: all that it knew is gone, and the cluster is listed anew."""
+        """Restart the operator as after SIGKILL: all that it knew is gone, and the cluster is listed anew."""
         self.cache = Cache(clock=self.clock)
         self.todo = Todo(self.clock)
         self.calls = Calls(self.cache, self.todo)
@@ -288,7 +288,7 @@ class World:
         self.todo.now = True
 
     def hear(self, most: int = 1000) -> None:
-        """Takes in watch events, oldest first."""
+        """Take in watch events, oldest first."""
         while self.api.watch and most:
             kind, body, gone = self.api.watch.pop(0)
             meta = body["metadata"]
@@ -299,7 +299,7 @@ class World:
         self._read_sources()
 
     def _read_sources(self) -> None:
-        """What the environment's own decision would fetch."""
+        """Read what the environment's own decision would fetch."""
         for (namespace, _), entry in self.cache.environments.items():
             for name in needed_config_maps(entry.spec):
                 if (namespace, name) not in self.cache.config_maps and (found := self.api.objects.get(("ConfigMap", namespace, name))):
@@ -307,7 +307,7 @@ class World:
                     self.todo.add(SESSION)
 
     def plan(self) -> Plan | None:
-        """What is decided, once the ServiceAccounts are read where that is asked for; None also where they can't be."""
+        """Return what is decided, after reading the ServiceAccounts if the decision asks for them. None also if they can't be read."""
         snapshot = self.snapshots.session((NAMESPACE, NAME), self.clock())
         plan = sessions.decide(snapshot, self.clock()) if snapshot else None
         if plan is None or not plan.wants_accounts:
@@ -321,7 +321,7 @@ class World:
         return self.plan()
 
     def reconcile(self) -> Plan | None:
-        """One decision, carried out."""
+        """Make one decision and carry it out."""
         plan = self.plan()
         if plan is None:
             return None
@@ -342,7 +342,7 @@ class World:
         return plan
 
     def work(self, most: int = 40) -> int:
-        """Decides for as long as something brings the session up, at one moment; returns how often."""
+        """Decide at one moment until nothing brings the session up. Return the number of decisions."""
         turns = 0
         while turns < most:
             departed = [key for key, due in self.todo.pods.items() if due <= self.clock()]
@@ -393,7 +393,7 @@ class World:
         self.api.changed(pod)
 
     def container_dies(self, pod: Object, reason: str, code: int) -> None:
-        """The kubelet starts it again at once; its restart count and last state tell the story."""
+        """Let the container die. The kubelet restarts it at once, with restart count and last state set."""
         restarts = pod["status"]["containerStatuses"][0]["restartCount"] + 1
         self.pod_running(pod, restarts=restarts, last={"reason": reason, "exitCode": code})
 
@@ -402,20 +402,20 @@ class World:
         self.api.changed(pod)
 
     def agent(self) -> SimAgent | None:
-        """The agent of the pod that runs now."""
+        """The agent of the running pod."""
         for pod in self.api.pods:
             if pod["status"]["phase"] == "Running" and not pod["metadata"].get("deletionTimestamp"):
                 return self.agents.get((pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]))
         return None
 
     def answer_calls(self) -> bool:
-        """Every agent that was asked answers, or fails to; whether there was anything to answer."""
+        """Answer the calls to all agents, or fail them. Return whether there were any."""
         asked = list(self.calls.waiting.items())
         for uid, (restarts, call) in asked:
             agent = self._living(uid, restarts)
             patient = self.clock() < self.calls.asked_at[uid] + POLL_SECONDS
             if isinstance(call, Follow) and agent is not None and not agent.dead and agent.version <= call.since and patient:
-                continue  # a long poll: it answers when something changes
+                continue  # a long poll is answered when something changes
             try:
                 answer = agent.answer(call) if agent else None
             except AgentError as error:
@@ -425,7 +425,7 @@ class World:
         return bool(asked)
 
     def change_session(self, **fields: Any) -> None:
-        """As `kubectl patch`: members given are replaced, and a real change counts as a new generation."""
+        """Change the spec as `kubectl patch` does: given members are replaced, and a real change raises the generation."""
         body = self.api.session
         if body is None or all(self.spec.get(name) == value for name, value in fields.items()):
             return
@@ -435,7 +435,7 @@ class World:
         self.api.changed(body)
 
     def ask(self, what: str, value: str | None = None) -> str:
-        """As `kubectl annotate --overwrite`: by default with the time of now, made unique."""
+        """Annotate as `kubectl annotate --overwrite` does: by default with the current time, made unique."""
         self._asked += 1
         value = f"{times.stamp(self.clock())[:-1]}.{self._asked:06d}Z" if value is None else value
         body = self.api.session
@@ -446,16 +446,16 @@ class World:
 
     @property
     def asked(self) -> Object:
-        """The request annotations, by what they ask for."""
+        """Values of the request annotations, by what they ask for."""
         annotations = ((self.api.session or {}).get("metadata") or {}).get("annotations") or {}
         return {what: annotations[name] for what, name in REQUESTS.items() if name in annotations}
 
     def told_of(self, reason: str) -> int:
-        """How often people were told this."""
+        """Return how often people were told this."""
         return sum(event.reason == reason for event in self.told.events)
 
     def live(self, seconds: float, step: float = 1.0) -> None:
-        """Everybody does what is to be done, for so long."""
+        """Let everybody do what is due, for that many seconds."""
         end = self.clock() + seconds
         while self.clock() < end:
             self.hear()
@@ -477,14 +477,14 @@ class World:
         self.api.changed(body)
 
     def add_size(self, azure_name: str) -> None:
-        """A VM size that there are nodes of."""
+        """Add a VM size that has nodes."""
         spec = {"azureName": azure_name, "capacity": {"cpu": "2", "memory": "8Gi"}, "pricePerHour": "0.1"}
         body = _object("VMSize", azure_name.lower().replace("_", "-"), spec)
         body["metadata"]["namespace"] = ""
         self.api.put(body)
 
     def set_account(self, name: str, *, assignable: bool = False, user: str = "") -> None:
-        """A ServiceAccount as it is from now on."""
+        """Create or change a ServiceAccount."""
         known = self.api.objects.get(("ServiceAccount", NAMESPACE, name))
         body = known or self.api.put({"kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}})
         body["metadata"]["labels"] = {"flowsession.dev/assignable": "true"} if assignable else {}
@@ -496,7 +496,7 @@ class World:
             self.api.remove(body)
 
     def set_instance(self, *, node: str = "worker-1", stopped: str = "") -> None:
-        """Whatever its own decisions led to: an instance that has reserved this node, or is stopped by somebody."""
+        """Set the instance, whatever its own decisions led to: with this node reserved, or stopped by somebody."""
         self.remove_instance()
         spec = {"user": "alice@example.com", "vmSize": "Standard_D2s_v5", "idle": {"action": "None"}, "running": stopped != "User"}
         body = _object("ComputeInstance", BOX, spec)
@@ -526,7 +526,7 @@ class World:
             self.api.remove(body)
 
     def kubelet(self) -> None:
-        """What was asked for happens: new pods run, doomed ones end."""
+        """Do what was asked for: start new pods, end doomed ones."""
         for pod in list(self.api.pods):
             if pod["metadata"].get("deletionTimestamp"):
                 if not self._lingers(pod):
@@ -535,7 +535,7 @@ class World:
                 self.pod_running(pod)
 
     def _lingers(self, pod: Object) -> bool:
-        """Whether the agent of a pod that ends still waits for its edits to be saved; it says so when it is asked to end."""
+        """Return whether the agent of an ending pod still waits for its edits to be saved. It sends a hint when it is asked to end."""
         uid = pod["metadata"]["uid"]
         statuses = pod["status"].get("containerStatuses")
         agent = self.agents.get((uid, statuses[0]["restartCount"])) if statuses else None
@@ -547,19 +547,19 @@ class World:
         return self.clock() - agent.ending_at < LAST_SECONDS
 
     def hint(self, uid: str = "", *, ending: bool = False) -> None:
-        """The agent of a pod says that edits wait."""
+        """Let the agent of a pod report that edits wait."""
         uid = uid or next(pod["metadata"]["uid"] for pod in self.api.pods if not pod["metadata"].get("deletionTimestamp"))
         self.cache.hints[uid] = Hint(self.clock(), ending=ending)
         self.todo.add(SESSION)
         self.todo.add_all(self.cache.departed.concerned(self.cache.pods[self.cache.pod_names[uid]]))
 
     def delete_session(self) -> None:
-        """As `kubectl delete csess`."""
+        """Delete the session as `kubectl delete csess` does."""
         assert self.api.session is not None
         self.api.remove(self.api.session)
 
     def delete_pod(self, pod: Object) -> None:
-        """As `kubectl delete pod`: with its grace."""
+        """Delete a pod as `kubectl delete pod` does, with grace."""
         if pod["spec"].get("nodeName"):
             pod["metadata"].setdefault("deletionTimestamp", times.stamp(self.clock() + 30))
             self.api.changed(pod)
@@ -567,7 +567,7 @@ class World:
             self.api.remove(pod)
 
     def settle(self, rounds: int = 400, *, until_ready: bool = False) -> None:
-        """Faults have stopped: lets everything run its course, time included, until nothing is under way."""
+        """Let everything run its course, time included, until nothing is in progress. Faults must have stopped."""
         writes, quiet = -1, 0
         for _ in range(rounds):
             if until_ready and self.is_ready():
@@ -575,7 +575,7 @@ class World:
             quiet = quiet + 1 if len(self.writes()) == writes else 0
             writes = len(self.writes())
             if quiet > QUIET_ROUNDS:
-                return  # it is looked at now and then, and nothing is ever written
+                return  # it is polled now and then, and nothing is ever written
             self.hear()
             busy = self.work() > 0
             self.kubelet()
@@ -612,18 +612,18 @@ class World:
 
     @property
     def saved_edits(self) -> set[str]:
-        """The contents of all saved edits."""
+        """Contents of all saved edits."""
         found = [self.opened(body) for (kind, _, _), body in self.api.objects.items() if kind == "ConfigMap" and "binaryData" in body]
         return {base64.b64decode(saved.archive).decode() for saved in found if saved.archive}
 
     def opened(self, body: Object) -> SavedEdits:
-        """What a ConfigMap of saved edits has."""
+        """Return the content of a ConfigMap of saved edits."""
         saved = self.edits._opened(body, body["metadata"]["ownerReferences"][0]["uid"])
         assert saved is not None, body["metadata"]
         return saved
 
     def _at_risk(self, plan: Plan) -> tuple[SimAgent, str] | None:
-        """The agent whose pod the plan takes although it could be asked, and the uid of that pod."""
+        """Return the agent whose pod the plan takes although it could be asked, and the pod's uid."""
         excused = {"EditsNotSaved", "ProbeFailed"} & {event.reason for event in plan.events}
         for pod in self.api.pods:
             agent = self.agent()
@@ -671,5 +671,5 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def story(world: World) -> Iterator[str]:
-    """What people were told, for messages of failed tests."""
+    """Yield what people were told, for messages of failed tests."""
     return (f"{event.reason}: {event.message}" for event in world.told.events)

@@ -9,7 +9,7 @@ from localcluster.say import CannotContinue
 
 
 def main() -> int:
-    """Exit code of the command: 0 only if every step of it succeeded."""
+    """Run the command and return its exit code: 0 only if every step succeeded."""
     parser = argparse.ArgumentParser(
         prog="demo",
         description="Which cluster: CLUSTER=current takes the one of KUBECONFIG (with REGISTRY=..., where its nodes pull from);"

@@ -1,4 +1,4 @@
-"""From the checkout to an operator that runs: images built, on the nodes, and the chart installed or upgraded."""
+"""From the checkout to a running operator: builds the images, loads them onto the nodes, and installs or upgrades the chart."""
 
 import json
 import subprocess
@@ -32,7 +32,8 @@ Values = dict[str, Any]
 
 
 def deploy(target: Target, more: Values | None = None) -> images.ImageRef:
-    """The runtime image, when this very checkout's operator is ready on the target, which must be up; with `more` values of the chart."""
+    """Deploy this very checkout's operator and return the runtime image once the operator is ready. The target must be up. `more` are
+    additional values of the chart."""
     operator, runtime = build_images(target)
     for image in (operator, runtime):
         target.load(image)
@@ -44,7 +45,7 @@ def deploy(target: Target, more: Values | None = None) -> images.ImageRef:
 
 
 def build_images(target: Target) -> tuple[images.ImageRef, images.ImageRef]:
-    """The operator's and the runtime image. Their tags are hashes of what they are made of, so what is built already is found again."""
+    """Build the operator's and the runtime image. Their tags are hashes of their inputs, so existing images are reused."""
     folder = paths.CHECKOUT / "images"
     arguments = target.build_args
     operator, runtime = (
@@ -55,7 +56,7 @@ def build_images(target: Target) -> tuple[images.ImageRef, images.ImageRef]:
 
 
 def installer_values(index: package_index.Settings | None) -> Values:
-    """This machine's way to its package index as values of the chart, for sessions on this machine; the CA bundle aside."""
+    """Return the chart's values that give sessions this machine's access to its package index, except the CA bundle."""
     if index is None:
         return {}
     extra = f"{index.pip.get('extra-index-url', '')} {index.uv.get('UV_EXTRA_INDEX_URL', '')}".split()
@@ -84,7 +85,7 @@ def _install(target: Target, values: Values) -> None:
     progress(f"helm upgrade --install {RELEASE} (namespace {NAMESPACE})")
     command = [str(helm), "upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"]
     command += ["--kubeconfig", str(target.kubeconfig), "--wait", "--timeout", _TIMEOUT]
-    # CRDs that `kubectl apply -f crds/` made earlier, for an operator run from the checkout, become the chart's.
+    # The chart takes over CRDs that `kubectl apply -f crds/` created earlier for an operator run from the checkout.
     offered = run(helm, "upgrade", "--help")
     command += [flag for flag in ("--take-ownership", "--force-conflicts") if flag in offered]
     if target.index and target.index.ca_bundle:
@@ -95,7 +96,7 @@ def _install(target: Target, values: Values) -> None:
         result = subprocess.run([*command, "--values", str(file)], capture_output=True, text=True, check=False)
     if result.returncode != 0:
         words = result.stderr.strip() or result.stdout.strip()
-        raise CannotContinue(f"helm could not install the chart: {words}{_operators_words(kubectl)}")
+        raise CannotContinue(f"helm could not install the chart: {words}{_operator_diagnostics(kubectl)}")
     progress("the operator is ready")
     _wait_for_api_server(kubectl)
 
@@ -103,9 +104,9 @@ def _install(target: Target, values: Values) -> None:
 def _wait_for_api_server(kubectl: Kubectl) -> None:
     """Return once the API server accepts an environment.
 
-    It looks every 5 s for the schemas that its MutatingAdmissionPolicies need, and answers `ServiceUnavailable` to whoever comes between
-    new CustomResourceDefinitions and that look (typeconverter.go in k8s.io/apiserver's admission/plugin/policy/mutating). Raises
-    CannotContinue with its words when it still refuses after a minute.
+    It checks every 5 s for the schemas that its MutatingAdmissionPolicies need. Between new CustomResourceDefinitions and that check it
+    responds `ServiceUnavailable` (typeconverter.go in k8s.io/apiserver's admission/plugin/policy/mutating). Raises CannotContinue with
+    its message if it still refuses after a minute.
     """
     refusal = ""
 
@@ -120,7 +121,7 @@ def _wait_for_api_server(kubectl: Kubectl) -> None:
 
 
 def _forget_unfinished(helm: Path, kubectl: Kubectl) -> None:
-    """Takes away the mark of an install or upgrade that was killed: with it Helm refuses every further one."""
+    """Delete the record of a killed install or upgrade, with which Helm refuses every further one."""
     selection = ("--namespace", NAMESPACE, "--filter", f"^{RELEASE}$", "--pending")
     listed = run(helm, "list", *selection, "--kubeconfig", kubectl.kubeconfig, "-o", "json")
     for release in json.loads(listed or "[]"):
@@ -128,8 +129,8 @@ def _forget_unfinished(helm: Path, kubectl: Kubectl) -> None:
         kubectl("delete", "secret", f"sh.helm.release.v1.{RELEASE}.v{release['revision']}", "--ignore-not-found")
 
 
-def _operators_words(kubectl: Kubectl) -> str:
-    """What there is to say about why the operator isn't ready: its pods, and the last lines of its log."""
+def _operator_diagnostics(kubectl: Kubectl) -> str:
+    """Return the information on why the operator isn't ready: its pods, and the last lines of its log."""
     pods = kubectl.attempt("get", "pods", "-o", "wide").stdout.strip()
     log = kubectl.attempt("logs", f"deployment/{RELEASE}", "--tail", "15", "--all-containers").stdout.strip()
     return "".join(f"\n{title}:\n{text}" for title, text in (("its pods", pods), ("its last log lines", log)) if text)

@@ -16,7 +16,7 @@ class Flow:
     kubectl: Kubectl
 
     def show(self, *arguments: str) -> str:
-        """What it printed on its standard output, which is shown as it comes, below the command line. Raises SessionFailed."""
+        """Print the command line, then its standard output as it arrives, and return that output. Raises SessionFailed."""
         shown = " ".join(f'"{word}"' if " " in word else word for word in arguments)
         print(f"    $ kubectl flow {shown}", flush=True)
         plugin = programs.kubectl_flow()

@@ -14,34 +14,34 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kubectl:
-    """`namespace` is where namespaced objects are looked for."""
+    """`namespace` is the namespace of all namespaced objects."""
 
     program: Path
     kubeconfig: Path
     namespace: str = "default"
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
-        """What it printed. Raises CannotContinue with its own words when it fails."""
+        """Run kubectl and return its output. Raises CannotContinue with its message if it fails."""
         return run(*self._command(), *arguments, stdin=stdin)
 
     def get(self, kind: str, name: str) -> Object | None:
-        """The object; None when there is none."""
+        """Return the object, or None if it does not exist."""
         text = self("get", kind, name, "--ignore-not-found", "-o", "json")
         found: Object | None = json.loads(text) if text.strip() else None
         return found
 
     def list(self, kind: str, *arguments: str) -> list[Object]:
-        """All of a kind in the namespace."""
+        """Return all objects of a kind in the namespace."""
         items: list[Object] = json.loads(self("get", kind, *arguments, "-o", "json"))["items"]
         return items
 
     def show(self, *arguments: str) -> None:
-        """Runs it for the person to read, indented, with the command line above as they would type it."""
+        """Run the command and print its output for the person, indented, below the command line as they would type it."""
         print(f"    $ kubectl {' '.join(arguments)}", flush=True)
         print_indented(self(*arguments))
 
     def attempt(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Runs it and leaves judging to the caller."""
+        """Run the command and return its result, whether it succeeded or not."""
         command = [*map(str, self._command()), *arguments]
         try:
             return subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", check=False)
@@ -53,6 +53,6 @@ class Kubectl:
 
 
 def print_indented(text: str) -> None:
-    """A block of somebody else's output."""
+    """Print a block of another program's output."""
     for line in text.rstrip().splitlines():
         print(f"    {line}".rstrip(), flush=True)

@@ -1,4 +1,4 @@
-"""`make run`: the operator from this checkout against KUBECONFIG, with the settings of the one that Helm installed, if there is one."""
+"""`make run`: the operator from this checkout against KUBECONFIG, with the settings of the operator installed by Helm, if any."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ CRDS = paths.CHECKOUT / "crds"
 
 
 def run(agent: Path) -> NoReturn:
-    """Becomes the operator's process. Raises CannotContinue when there is no cluster, or another operator works on it."""
+    """Become the operator's process. Raises CannotContinue without a cluster, or if another operator runs on it."""
     kubeconfig = Path(os.environ.get("KUBECONFIG") or paths.KUBECONFIG)
     if not kubeconfig.is_file():
         raise CannotContinue(f"there is no kubeconfig {kubeconfig}; run `make cluster-up`, or export KUBECONFIG=FILE.")

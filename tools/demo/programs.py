@@ -1,4 +1,4 @@
-"""kubectl, helm and kind: the person's own where there are some, else built from Go modules into the cache."""
+"""kubectl, helm and kind: the person's own if present, else built from Go modules into the cache."""
 
 import os
 import shutil
@@ -13,18 +13,18 @@ KIND_VERSION = "v0.33.0"
 
 
 def kubectl() -> Path:
-    """Its path. Raises CannotContinue where it can be neither found nor built."""
+    """Return its path. Raises CannotContinue if it can be neither found nor built."""
     module = binaries.KUBERNETES
     return _own("kubectl") or _built(replace(module, programs={"kubectl": module.programs["kubectl"]}), "kubectl")
 
 
 def helm() -> Path:
-    """Its path. Raises CannotContinue where it can be neither found nor built."""
+    """Return its path. Raises CannotContinue if it can be neither found nor built."""
     return _own("helm") or _built(binaries.HELM, "helm")
 
 
 def kind() -> Path:
-    """Its path. Raises CannotContinue where it can be neither found nor built."""
+    """Return its path. Raises CannotContinue if it can be neither found nor built."""
     found = _own("kind")
     if found:
         return found
@@ -40,7 +40,7 @@ def kind() -> Path:
 
 
 def kubectl_flow() -> Path:
-    """The checkout's own `kubectl flow`. Raises CannotContinue where it isn't installed."""
+    """Return the checkout's own `kubectl flow`. Raises CannotContinue if it isn't installed."""
     program = paths.CHECKOUT / ".venv" / "bin" / "kubectl-flow"
     if not program.exists():
         raise CannotContinue(f"{program} is not there; `make demo` installs it and goes on.")

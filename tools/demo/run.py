@@ -18,7 +18,7 @@ class Run:
     name: str
 
     def wait_until_complete(self, *, seconds: float) -> Object:
-        """Its status, Complete. Prints each change of the phase, and how far it is. Raises SessionFailed with the run's own words."""
+        """Return the status once Complete. Prints each change of phase and progress. Raises SessionFailed with the run's message."""
         started = time.monotonic()
         told = ""
         while time.monotonic() < started + seconds:
@@ -37,7 +37,7 @@ class Run:
 
 
 def _words(run: Object) -> str:
-    """What its conditions say at the moment: why it waits, where it runs, that it is done."""
+    """Return the current message of its conditions: why it waits, where it runs, that it is done."""
     lines = run.get("status", {}).get("lines", {})
     counted = f" ({lines['completed']}/{lines['total']} lines)" if lines.get("total") else ""
     said = condition(run, "Complete").get("message", "")

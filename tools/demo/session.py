@@ -11,7 +11,7 @@ _LOOK_EVERY = 0.25
 
 
 class SessionFailed(CannotContinue):
-    """The session did not do what it is for; its own words are printed with this."""
+    """A session did not work as intended. Its own message is printed with this."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Session:
     name: str
 
     def get(self) -> Object | None:
-        """The object as it is now; None once it is deleted."""
+        """Return the object as it is now, or None once it is deleted."""
         return self.kubectl.get(KIND, self.name)
 
     def ready(self) -> Object:
-        """The object, which is Ready. Raises SessionFailed."""
+        """Return the object. Raises SessionFailed if it is not Ready."""
         session = self.get() or {}
         found = condition(session, "Ready")
         if found.get("status") != "True":
@@ -34,7 +34,7 @@ class Session:
         return session
 
     def wait_for_packages(self, *, seconds: float) -> str:
-        """Name of the ConfigMap that lists them; it may come a moment after Ready. Raises SessionFailed."""
+        """Return the name of the ConfigMap that lists the packages. It may appear a moment after Ready. Raises SessionFailed."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             packages = ((self.get() or {}).get("status") or {}).get("packages")
@@ -43,8 +43,8 @@ class Session:
             time.sleep(_LOOK_EVERY)
         raise SessionFailed(f"the session's packages were not listed within {seconds:.0f} s.")
 
-    def tell_conditions(self) -> None:
-        """Prints its conditions, for when something went wrong."""
+    def print_conditions(self) -> None:
+        """Print its conditions, for when something went wrong."""
         try:
             session = self.get()
         except CannotContinue as obstacle:
@@ -61,6 +61,6 @@ class Session:
 
 
 def condition(thing: Object, kind: str) -> Object:
-    """The condition of that type; {} where there is none."""
+    """Return the condition of that type, or {} if it is missing."""
     found: Object = next((entry for entry in thing.get("status", {}).get("conditions", []) if entry["type"] == kind), {})
     return found

@@ -1,4 +1,4 @@
-"""Which cluster a command works on, and what differs between them: how it comes up and how images get to its nodes."""
+"""The cluster that a command works on, and what differs between them: how it starts and how images get to its nodes."""
 
 import os
 from collections.abc import Mapping
@@ -20,33 +20,33 @@ class Target(Protocol):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Return its name for people."""
 
     @property
     def kubeconfig(self) -> Path:
-        """How to reach it, once it is up."""
+        """Return the kubeconfig with which to reach it once it is up."""
 
     @property
     def repository(self) -> str:
-        """What image names begin with."""
+        """Return the prefix of image names."""
 
     @property
     def build_args(self) -> Mapping[str, str]:
-        """Build arguments of the images."""
+        """Return the build arguments of the images."""
 
     @property
     def index(self) -> package_index.Settings | None:
-        """How this machine reaches its package index, where pods need the same; None where they don't."""
+        """Return how this machine reaches its package index if pods need the same, else None."""
 
     def up(self) -> None:
-        """Returns when the API server answers and nodes are Ready."""
+        """Return when the API server responds and nodes are Ready."""
 
     def load(self, image: images.ImageRef) -> None:
-        """Returns when every node can start pods of the image."""
+        """Return when every node can start pods of the image."""
 
 
 def choose() -> Target:
-    """By CLUSTER, or by whether Docker answers. Raises CannotContinue when CLUSTER asks for what isn't there."""
+    """Choose by CLUSTER, or by whether Docker responds. Raises CannotContinue if CLUSTER asks for something unavailable."""
     wanted = os.environ.get("CLUSTER", "")
     if wanted == "current":
         return _current()
@@ -74,7 +74,7 @@ def _current() -> Target:
 
 
 def _own_base() -> Mapping[str, str]:
-    """Without a Docker engine there is often no registry either, so the base image is made here."""
+    """Return the build argument for a base image made here. Without a Docker engine there is often no registry to pull one from."""
     return {} if docker.answers() else {"BASE": images.python_base()}
 
 
@@ -131,7 +131,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Current:
-    """The cluster of KUBECONFIG; its nodes pull from REGISTRY."""
+    """The cluster of KUBECONFIG, whose nodes pull from REGISTRY."""
 
     kubeconfig: Path
     repository: str
@@ -147,6 +147,6 @@ class Current:
         if docker.answers():
             run("docker", "push", image.name)
         else:
-            # tools/localcluster keeps a store of its own, and its archives are for such ways out.
+            # tools/localcluster has its own store, and its archives serve to export images from it.
             run("buildah", "pull", "--quiet", f"docker-archive:{images.save(image)}")
             run("buildah", "push", "--quiet", image.name)

@@ -1,4 +1,4 @@
-"""The walk-through: a session that installs its packages, runs its flow, and ends when nobody uses it; a run of another flow, evaluated."""
+"""The walk-through: a session that installs its packages, runs its flow, and ends when idle, and a run of another flow, evaluated."""
 
 import json
 import re
@@ -29,14 +29,14 @@ INPUTS = {"customer": "Grace", "subject": "Cannot sign in", "body": "My password
 EXPECTED_CATEGORY = "access"
 EXPECTED_ACCURACY = 0.92
 _RUN_SECONDS = 180
-# An idle end may come late by the operator's own check and by the pod's way out; earlier than the limit it must never come.
+# The operator's check and the pod's shutdown may delay an idle end, but it must never come before the limit.
 _IDLE_GRACE_SECONDS = 30
-# What `kubectl flow test` needs to end after the flow did.
+# Time that `kubectl flow test` needs to end after the flow.
 _EXEC_SECONDS = 0.5
 
 
 def run(target: Target) -> int:
-    """Exit code: 0 only if every step truly did what it says. A session that failed is left in place to be looked at."""
+    """Run the walk-through and return its exit code: 0 only if every step did what it says. A failed session is kept for inspection."""
     stages = Stages(total=11)
     print(f"flowsession demo on: {target.title}", flush=True)
     with stages.stage("Cluster"):
@@ -88,12 +88,12 @@ def _apply_folder(kubectl: Kubectl, folder: str) -> None:
 
 
 def _apply_model_server(kubectl: Kubectl, runtime: images.ImageRef) -> None:
-    """With the runtime image, which the nodes have."""
+    """Apply the model server with the runtime image, which the nodes have."""
     _apply_changed(kubectl, MODEL_SERVER, "image: .*", f"image: {runtime.name}")
 
 
 def _apply_chat(kubectl: Kubectl) -> None:
-    """With the server's address in place of its name where there is no DNS, as in a cluster of tools/localcluster."""
+    """Apply the flow. Without DNS, as in a cluster of tools/localcluster, use the server's address instead of its name."""
     if kubectl.attempt("get", "service", "kube-dns", "-n", "kube-system").returncode == 0:
         _apply_folder(kubectl, CHAT)
         return
@@ -112,7 +112,7 @@ def _fresh_namespace(kubectl: Kubectl) -> None:
         raise CannotContinue(f"the namespace {NAMESPACE} is not from an earlier demo; delete or rename it, or use another cluster.")
     if found:
         kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=120s")
-    # Restricted: sessions keep to the strictest of the cluster's pod security levels.
+    # Sessions comply with the strictest of the cluster's pod security levels.
     labels = {OWN_LABEL: "true", "pod-security.kubernetes.io/enforce": "restricted"}
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     print_indented(kubectl("create", "-f", "-", stdin=json.dumps(manifest)))
@@ -135,7 +135,7 @@ def _show_packages(kubectl: Kubectl, session: Session) -> None:
 
 
 def _run_flow(flow: Flow) -> float:
-    """When it had run, by the monotonic clock; at most `_EXEC_SECONDS` after the work really ended."""
+    """Run the flow and return when it had run, by the monotonic clock: at most `_EXEC_SECONDS` after the work really ended."""
     printed = flow.show("test", NAME, "--inputs", *(f"{name}={value}" for name, value in INPUTS.items()))
     used_at = time.monotonic()
     try:
@@ -149,7 +149,7 @@ def _run_flow(flow: Flow) -> float:
 
 @contextmanager
 def _deleted_at(kubectl: Kubectl) -> Iterator[Future[float]]:
-    """When the session is seen to be gone, by the monotonic clock; watched beside what else is done meanwhile."""
+    """Yield when the session was seen to be gone, by the monotonic clock. A thread watches it during the block."""
 
     def watch() -> float:
         timeout = f"--timeout={IDLE_SECONDS + _IDLE_GRACE_SECONDS}s"
@@ -198,7 +198,7 @@ def _show_events(kubectl: Kubectl) -> None:
 
 def _tell_failure(kubectl: Kubectl, session: Session, failure: CannotContinue) -> None:
     print("\nThe session's conditions:", flush=True)
-    session.tell_conditions()
+    session.print_conditions()
     print("\nIts pods:", flush=True)
     pods = kubectl.attempt("get", "pods", "-o", "wide")
     print_indented(pods.stdout + pods.stderr)

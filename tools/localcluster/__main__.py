@@ -9,7 +9,7 @@ from localcluster.say import CannotContinue
 
 
 def main() -> int:
-    """Exit code of the command. What stands in the way is told in one sentence."""
+    """Run the command and return its exit code. Report an obstacle in one sentence."""
     parser = argparse.ArgumentParser(prog="localcluster", description="A real Kubernetes on one Linux machine without Docker.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="bring the cluster up, or find it up; the first time takes about 15 minutes")

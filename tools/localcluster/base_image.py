@@ -13,9 +13,9 @@ NAME = "localhost/python-base"
 _SUITE = "bookworm"
 _PACKAGES = ("python3", "python3-venv", "ca-certificates", "git", "openssh-client")
 _RECIPE_VERSION = "1"
-"""Raise it when what `_make` does to the tree changes."""
+"""Increase it when `_make` changes what it does to the tree."""
 
-# What debootstrap leaves of this machine and of its own work: the mirror's address, host names, downloads, logs.
+# What debootstrap leaves of this machine and its own work: the mirror's address, host names, downloads, logs.
 _REMOVED = (
     "etc/apt/sources.list",
     "etc/hostname",
@@ -33,13 +33,13 @@ _REMOVED = (
 
 
 def reference() -> str:
-    """Name and tag; the tag says what it is made of."""
+    """Return name and tag. The tag is a hash of the image's inputs."""
     key = hashlib.sha256("\n".join((_SUITE, *_PACKAGES, _RECIPE_VERSION)).encode()).hexdigest()[:12]
     return f"{NAME}:{key}"
 
 
 def ensure() -> str:
-    """Its reference, once it is in buildah's store: found there, taken from the cached archive, or made in two minutes."""
+    """Return the reference once buildah's store has the image, loaded from the cached archive or built in two minutes if needed."""
     if buildah.image_id(reference()) is not None:
         return reference()
     archive = paths.cache("images") / f"python-base-{reference().rpartition(':')[2]}.tar"
@@ -73,13 +73,13 @@ def _make() -> None:
 
 
 def _remove_tree(tree: Path) -> None:
-    """A debootstrap that was killed leaves /proc and /sys mounted in its tree, and those are not ours to delete."""
+    """Unmount and remove the tree. A killed debootstrap leaves /proc and /sys mounted in it, and those must not be deleted."""
     mounts.unmount_below(tree)
     shutil.rmtree(tree, ignore_errors=True)
 
 
 def _mirror() -> list[str]:
-    """The Debian mirror this machine installs from, as debootstrap's last argument; [] leaves debootstrap its default."""
+    """Return this machine's Debian mirror as debootstrap's last argument, or [] for debootstrap's default."""
     lines = run(
         "apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(ORIGIN) $(REPO_URI)", "Created-By: Packages"
     ).splitlines()

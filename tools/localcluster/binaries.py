@@ -25,7 +25,7 @@ _KUBERNETES_LDFLAGS = (
 
 @dataclass(frozen=True)
 class Module:
-    """One go.mod of ours and the programs it yields: name -> package."""
+    """One of our go.mod files, and the programs built from it: name -> package."""
 
     name: str
     programs: dict[str, str]
@@ -37,13 +37,13 @@ class Module:
         return paths.MODULES / self.name
 
     def key(self) -> str:
-        """Hash of everything that decides what is built."""
+        """Return a hash of everything that affects the build."""
         files = [self.folder / "go.mod", self.folder / "go.sum", *sorted(self.folder.glob("*.go"))]
         text = b"".join(file.read_bytes() for file in files)
         return hashlib.sha256(text + self.ldflags.encode() + self.tags.encode()).hexdigest()[:16]
 
     def binary(self, program: str) -> Path:
-        """Where the cache keeps this program, whether it is built yet or not."""
+        """Return the program's path in the cache, whether it is built or not."""
         return paths.cache("bin", f"{self.name}-{self.key()}") / program
 
 
@@ -68,26 +68,26 @@ CONTAINERD = Module(
 HELM = Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
 PAUSE = Module("pause", {"pause": "flowsession.dev/tools/pause"})
 ALL = (KUBERNETES, CONTAINERD, HELM, PAUSE)
-"""What the local cluster is made of."""
+"""The modules of the local cluster."""
 
 KWOK = Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"})
 KARPENTER = Module("karpenter", {"karpenter": "sigs.k8s.io/karpenter/kwok"})
 REGISTRY = Module("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"})
-"""An OCI registry, for the tests of images that move."""
+"""An OCI registry, for tests of images whose tags move."""
 
 SCALE = (KWOK, KARPENTER)
-"""What the tests of placement and of an autoscaler need besides. Built only by those who ask for it: three minutes on 2 cores."""
+"""Additional modules for the tests of placement and autoscaling. Building them takes three minutes on 2 cores, so only these tests do."""
 
 
 def unbuilt(*modules: Module) -> list[tuple[Module, str]]:
-    """Programs that the cache lacks."""
+    """Return the programs missing from the cache."""
     return [(module, program) for module in modules for program in module.programs if not module.binary(program).exists()]
 
 
 def build(*modules: Module) -> None:
-    """Builds what the cache lacks. A build that was killed leaves nothing half-done; the next call goes on where it was.
+    """Build the programs missing from the cache. A killed build leaves nothing half-done, and the next call continues from there.
 
-    Of several callers at once one builds and the others wait for it.
+    Of several concurrent callers, one builds and the others wait.
     """
     if not unbuilt(*modules):
         return
@@ -114,7 +114,7 @@ def _build_missing(modules: tuple[Module, ...]) -> None:
 
 
 def check_go() -> None:
-    """Raises CannotContinue without a Go to build with."""
+    """Raise CannotContinue if Go is not installed."""
     if shutil.which("go") is None:
         raise CannotContinue(
             "Go is not installed, and the local cluster's programs are compiled from Go modules;"
@@ -144,7 +144,7 @@ def _go_build(module: Module, program: str) -> None:
 
 
 def source(module: Module, path: str) -> Path:
-    """The folder of a Go module that `module` builds on, such as sigs.k8s.io/karpenter, with its CRDs and examples; fetched if needed."""
+    """Return the folder, fetched if needed, of a dependency of `module` such as sigs.k8s.io/karpenter, with its CRDs and examples."""
     check_go()
     result = subprocess.run(
         ["go", "mod", "download", "-json", path],
@@ -160,7 +160,7 @@ def source(module: Module, path: str) -> Path:
 
 
 def install_folder() -> Path:
-    """A folder with every built program under its plain name, for PATH: links into the cache."""
+    """Return a folder for PATH with links into the cache: every built program under its plain name."""
     folder = paths.cache("bin", "current")
     for module in ALL:
         for program in module.programs:

@@ -1,4 +1,4 @@
-"""buildah with a store of its own below the cache: builds images without an engine, and moves them in and out as archives."""
+"""buildah with its own store in the cache: builds images without an engine, and imports and exports them as archives."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from localcluster.say import CannotContinue
 from localcluster.shell import run
 
 _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-"""Where Debian's and Alpine's programs look for certificates; Debian's pip too."""
+"""Where Debian's and Alpine's programs look for certificates, including Debian's pip."""
 
 
 def image_id(reference: str) -> str | None:
-    """The digest of the image's configuration, which Kubernetes calls its id; None when the store lacks it."""
+    """Return the digest of the image's configuration, which Kubernetes calls the image id, or None if the store lacks the image."""
     debian.ensure(debian.IMAGES)
     found = json.loads(run(*_command(), "images", "--json", "--no-trunc") or "[]") or []
     for image in found:
@@ -25,7 +25,7 @@ def image_id(reference: str) -> str | None:
 
 
 def commit_tree(tree: Path, reference: str, *, command: str) -> None:
-    """Makes an image of one layer from a folder."""
+    """Make an image of one layer from a folder."""
     container = run(*_command(), "from", "scratch").strip()
     try:
         run(*_command(), "add", container, tree, "/")
@@ -38,7 +38,7 @@ def commit_tree(tree: Path, reference: str, *, command: str) -> None:
 
 
 def push(reference: str, destination: str, *, label: str) -> None:
-    """Pushes the image with one more label, NAME=VALUE, to a registry that speaks plain http."""
+    """Push the image with one more label, NAME=VALUE, to a registry that uses plain HTTP."""
     container = run(*_command(), "from", "--pull-never", reference).strip()
     try:
         run(*_command(), "config", "--label", label, container)
@@ -52,14 +52,14 @@ def push(reference: str, destination: str, *, label: str) -> None:
 
 
 def load_archive(archive: Path, reference: str) -> None:
-    """Takes an image that `save_archive` wrote back into the store."""
+    """Load an image that `save_archive` wrote into the store."""
     run(*_command(), "pull", "--quiet", f"docker-archive:{archive}")
     if image_id(reference) is None:
         raise CannotContinue(f"{archive} holds no image named {reference}; remove the file and run this again.")
 
 
 def save_archive(reference: str, archive: Path) -> None:
-    """Writes the image as a docker-archive, whole or not at all."""
+    """Write the image as a docker-archive, whole or not at all."""
     unfinished = archive.with_name(f".{archive.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
     try:
@@ -70,10 +70,11 @@ def save_archive(reference: str, archive: Path) -> None:
 
 
 def build(reference: str, *, dockerfile: Path, context: Path, build_args: Mapping[str, str], log: Path) -> None:
-    """Builds a Dockerfile. Its steps reach the package index as the machine does; the image keeps nothing of how.
+    """Build a Dockerfile. Its steps reach the package index as the machine does, and the image keeps no trace of that.
 
-    A Dockerfile may ask for the secrets `pip.conf` and `ca.pem`, which works with Docker too. For one that doesn't, both lie
-    where pip looks by itself; not as variables, because `--env` would stay in the image. Proxy variables buildah passes on.
+    A Dockerfile may ask for the secrets `pip.conf` and `ca.pem`, which works with Docker too. For other Dockerfiles both are mounted
+    where pip looks by default. They are not set as variables, because `--env` would stay in the image. buildah passes on proxy
+    variables.
     """
     settings = package_index.read()
     words = [*_command(), "build", "--isolation", "chroot", "--layers", "--tag", reference, "--file", str(dockerfile)]
@@ -94,12 +95,12 @@ def build(reference: str, *, dockerfile: Path, context: Path, build_args: Mappin
 
 
 def remove(reference: str) -> None:
-    """Takes the name off the image, and the image away when it has no other."""
+    """Remove the name from the image, and the image itself if it has no other name."""
     run(*_command(), "rmi", reference)
 
 
 def names(repository: str) -> list[str]:
-    """References of the repository's images in the store, newest first."""
+    """Return the references of the repository's images in the store, newest first."""
     found = json.loads(run(*_command(), "images", "--json") or "[]") or []
     named = [(image["createdatraw"], name) for image in found for name in image.get("names") or [] if name.rpartition(":")[0] == repository]
     return [name for _, name in sorted(named, reverse=True)]

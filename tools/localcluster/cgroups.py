@@ -1,4 +1,4 @@
-"""The nodes' control groups: one per node in every hierarchy, and what lives in them."""
+"""The nodes' cgroups, one per node in every hierarchy, and their processes."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ _CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
 
 
 def hierarchies() -> list[Path]:
-    """Mount points: one per controller with cgroup v1 (and the unified one beside them), just one with v2."""
+    """Return the mount points: one per controller with cgroup v1 (plus the unified one, if mounted), just one with v2."""
     if is_v2():
         return [_MOUNT]
     found: dict[Path, None] = {}
@@ -25,40 +25,40 @@ def hierarchies() -> list[Path]:
 
 
 def is_v2() -> bool:
-    """Whether the machine has the unified hierarchy only."""
+    """Return whether the machine has the unified hierarchy only."""
     return (_MOUNT / "cgroup.controllers").exists()
 
 
 def has_memory() -> bool:
-    """Whether memory limits can be enforced at all."""
+    """Return whether memory limits can be enforced at all."""
     if is_v2():
         return "memory" in (_MOUNT / "cgroup.controllers").read_text().split()
     return (_MOUNT / "memory" / "memory.limit_in_bytes").exists()
 
 
 def ensure(name: str) -> None:
-    """Makes the group (`/name`) in every hierarchy. The kubelet wants to find its root made."""
+    """Create the group (`/name`) in every hierarchy. The kubelet expects its root to exist."""
     for hierarchy in hierarchies():
         group = hierarchy / name.lstrip("/")
         group.mkdir(exist_ok=True)
         if is_v2():
             _delegate(hierarchy)
-        # With v1 a new cpuset has no processor at all until it is given some.
+        # With v1 a new cpuset has no processor until it is given some.
         for file in _CPUSET_FILES:
             if not is_v2() and (hierarchy / file).exists() and not (group / file).read_text().strip():
                 (group / file).write_text((hierarchy / file).read_text())
 
 
 def _delegate(root: Path) -> None:
-    """Lets the group's children have every controller the machine has (cgroup v2)."""
+    """Give the group's children every controller of the machine (cgroup v2)."""
     for controller in (root / "cgroup.controllers").read_text().split():
-        # One at a time, because one that the kernel refuses would take the others with it; the kubelet tells which it misses.
+        # One at a time, because a controller that the kernel refuses would fail the others too. The kubelet reports what it lacks.
         with contextlib.suppress(OSError):
             (root / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def members(name: str) -> set[int]:
-    """Process ids in the group and below it."""
+    """Return the process ids in the group and below it."""
     found: set[int] = set()
     for group in _groups(name):
         try:
@@ -69,7 +69,7 @@ def members(name: str) -> set[int]:
 
 
 def kill(name: str, *, seconds: float = 20) -> bool:
-    """Ends every process in the group; whether all are gone."""
+    """Kill every process in the group, and return whether all are gone."""
 
     def gone() -> bool:
         alive = members(name)
@@ -84,7 +84,7 @@ def kill(name: str, *, seconds: float = 20) -> bool:
 
 
 def remove(name: str) -> bool:
-    """Removes the empty group in every hierarchy; whether nothing is left of it."""
+    """Remove the empty group in every hierarchy, and return whether nothing is left of it."""
     for group in _groups(name):
         try:
             group.rmdir()
@@ -94,7 +94,7 @@ def remove(name: str) -> bool:
 
 
 def _groups(name: str) -> Iterator[Path]:
-    """The group and all below it in every hierarchy, deepest first."""
+    """Yield the group and all groups below it in every hierarchy, deepest first."""
     for hierarchy in hierarchies():
         for folder, _, _ in os.walk(hierarchy / name.lstrip("/"), topdown=False):
             yield Path(folder)

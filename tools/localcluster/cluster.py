@@ -1,4 +1,4 @@
-"""Brings the cluster up, takes it down, tells its state."""
+"""Starts and stops the cluster, and shows its state."""
 
 import datetime
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ _PROXY_USER = "system:kube-proxy"
 
 
 def control_plane() -> ControlPlane:
-    """The cluster's own, whether it runs or not."""
+    """Return the cluster's control plane, running or not."""
     return ControlPlane(
         paths.RUN,
         etcd_port=layout.ETCD_PORT,
@@ -47,7 +47,7 @@ def control_plane() -> ControlPlane:
 
 
 def up() -> None:
-    """Returns when both nodes are Ready. What runs already is left alone; what was killed in between is taken up again."""
+    """Start the cluster, and return once both nodes are Ready. Leaves running programs alone and restarts killed ones."""
     preflight.check()
     with lock.held():
         debian.ensure(debian.CLUSTER)
@@ -61,7 +61,7 @@ def up() -> None:
         network.ensure()
         for node in layout.NODES:
             cgroups.ensure(node.cgroup)
-        # containerd needs no API server: it comes up while the control plane does.
+        # containerd needs no API server, so it starts at the same time as the control plane.
         _start([nodes.containerd(node) for node in layout.NODES])
         if plane.start():
             progress("started the control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler")
@@ -80,7 +80,7 @@ def up() -> None:
 
 
 def down() -> None:
-    """Leaves nothing of the cluster on the machine but the cache. Does nothing when there is nothing."""
+    """Remove everything of the cluster from the machine except the cache. Do nothing if nothing is there."""
     preflight.check_user()
     with lock.held():
         plane = control_plane()
@@ -108,8 +108,8 @@ def down() -> None:
 
 @contextmanager
 def without_kubelet(name: str) -> Iterator[None]:
-    """The cluster while the kubelet of this node does not run, for tests of lost nodes; its containers go on. Returns when the node is
-    Ready again. Where the process is killed in between, the next `up` starts the kubelet."""
+    """Stop the node's kubelet during the block, for tests of lost nodes. Its containers keep running. Returns once the node is Ready
+    again. If the process is killed meanwhile, the next `up` starts the kubelet."""
     plane = control_plane()
     node = next(node for node in layout.NODES if node.name == name)
     _kubelet(node, plane).stop()
@@ -122,7 +122,7 @@ def without_kubelet(name: str) -> Iterator[None]:
 
 
 def status() -> bool:
-    """Prints a line per component and node; whether all of it is as it should be."""
+    """Print a line per component and node, and return whether all are healthy."""
     preflight.check_user()
     if not paths.RUN.exists():
         print("no cluster here; `python -m localcluster up` (make cluster-up) brings one up")
@@ -145,7 +145,7 @@ def status() -> bool:
 
 
 def _daemons(plane: ControlPlane) -> list[Daemon]:
-    """All of the cluster's, in starting order."""
+    """Return all daemons of the cluster in starting order."""
     runtimes = [nodes.containerd(node) for node in layout.NODES]
     return [*runtimes, *plane.daemons(), *(_kubelet(node, plane) for node in layout.NODES), _proxy(plane)]
 
@@ -165,7 +165,7 @@ def _proxy(plane: ControlPlane) -> Daemon:
 
 
 def _node_state(node: Node, api: Api, *, since: float = 0) -> str:
-    """Ready, NotReady with its reason, or what is in the way. A word older than `since` (Unix time) doesn't count."""
+    """Return "Ready", "NotReady" with its reason, or what is in the way. Ignores conditions older than `since` (Unix time)."""
     try:
         found: dict[str, Any] = api.get(f"/api/v1/nodes/{node.name}")
     except OSError as error:
@@ -181,7 +181,7 @@ def _node_state(node: Node, api: Api, *, since: float = 0) -> str:
 
 def _wait_until_ready(node: Node, plane: ControlPlane) -> None:
     daemons = [nodes.containerd(node), _kubelet(node, plane)]
-    # Heartbeats have whole seconds. What the node said before its kubelet's last start may be a dead kubelet's word.
+    # Heartbeats have whole seconds. A condition from before the kubelet's last start may come from a dead kubelet.
     since = int(daemons[-1].started_at())
     last = ""
 
@@ -199,7 +199,7 @@ def _wait_until_ready(node: Node, plane: ControlPlane) -> None:
 
 
 def _wait_for_service_account(api: Api) -> None:
-    """Pods can't be created in a namespace before the controller-manager has made its service account."""
+    """Wait for the controller-manager to create the namespace's service account, without which no pods can be created."""
 
     def there() -> bool:
         try:

@@ -1,4 +1,4 @@
-"""A build context's content hash: what decides whether an image must be built again."""
+"""A build context's content hash, which decides whether an image must be rebuilt."""
 
 import fnmatch
 import hashlib
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 _NEVER = (".git", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".venv", ".localcluster")
-"""Not worth a rebuild even where the Dockerfile's author forgot to ignore them."""
+"""Never worth a rebuild, even if the Dockerfile's author forgot to ignore them."""
 
 
 def content_tag(dockerfile: Path, context: Path, build_args: Mapping[str, str]) -> str:
-    """12 hex digits over the Dockerfile, the build arguments and every file that the build could copy."""
+    """Return 12 hex digits over the Dockerfile, the build arguments and every file that the build could copy."""
     digest = hashlib.sha256()
     digest.update(repr((dockerfile.read_bytes(), sorted(build_args.items()))).encode())
     patterns = ignore_patterns(dockerfile, context)
@@ -27,7 +27,7 @@ def content_tag(dockerfile: Path, context: Path, build_args: Mapping[str, str]) 
 
 
 def ignore_patterns(dockerfile: Path, context: Path) -> list[str]:
-    """The lines of the ignore file that Docker and buildah would use, in order; later ones win."""
+    """Return the lines of the ignore file that Docker and buildah would use, in order. Later ones win."""
     for candidate in (Path(f"{dockerfile}.dockerignore"), context / ".containerignore", context / ".dockerignore"):
         if candidate.is_file():
             lines = (line.strip() for line in candidate.read_text().splitlines())
@@ -36,7 +36,7 @@ def ignore_patterns(dockerfile: Path, context: Path) -> list[str]:
 
 
 def ignored(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a path relative to the context is left out: the last pattern that matches it or a folder above it decides."""
+    """Return whether a path relative to the context is ignored. The last pattern that matches it or a folder above it decides."""
     verdict = False
     for pattern in patterns:
         keep = pattern.startswith("!")
@@ -52,7 +52,7 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def _translate(pattern: str) -> str:
-    """Docker's rules: `*` stays within a folder, `**` doesn't."""
+    """Translate by Docker's rules: `*` stays within a folder, `**` doesn't."""
     parts = []
     for part in pattern.split("/"):
         if part == "**":
@@ -63,9 +63,9 @@ def _translate(pattern: str) -> str:
 
 
 def _files(context: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    """Files and links of the context in a stable order, without what is ignored."""
+    """Yield the files and links of the context that are not ignored, in a stable order."""
     for folder, folders, names in os.walk(context):
-        # An ignored folder may still hold files that a later `!` brings back, so only names of _NEVER end the walk.
+        # An ignored folder may hold files that a later `!` includes again, so only names in _NEVER are not descended into.
         folders[:] = sorted(name for name in folders if name not in _NEVER)
         linked = [name for name in folders if Path(folder, name).is_symlink()]
         for name in sorted([*names, *linked]):

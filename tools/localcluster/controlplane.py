@@ -1,6 +1,6 @@
-"""A control plane in a folder of its own: etcd and kube-apiserver, and where asked for controller-manager and scheduler.
+"""A control plane in its own folder: etcd and kube-apiserver, and on request controller-manager and scheduler.
 
-The local cluster has one; a test starts a private one in five seconds beside it, on ports of its own.
+The local cluster has one. A test can start a private one next to it in five seconds, on its own ports.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ _START_SECONDS = 90
 
 
 class ControlPlane:
-    """`start` is idempotent and returns when the server serves; `stop` returns when all processes are gone.
+    """`start` is idempotent and returns when the server serves. `stop` returns when all processes are gone.
 
-    `address` is where pods and nodes find the server; people and tests use 127.0.0.1 in any case, which no proxy setting
-    redirects. `nodes` are names of kubelets that get a user. `components` is a subset of the names in `daemons`.
+    `address` is where pods and nodes find the server. People and tests always use 127.0.0.1, which no proxy setting redirects. `nodes`
+    are names of kubelets that get a user. `components` is a subset of the names in `daemons`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ControlPlane:
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's; written by `start`."""
+        """Return the path of the administrator's kubeconfig, which `start` writes."""
         return self.folder / "kubeconfig"
 
     @property
@@ -65,19 +65,19 @@ class ControlPlane:
 
     @property
     def token(self) -> str:
-        """The administrator's bearer token."""
+        """Return the administrator's bearer token."""
         return self.pki().token(ADMIN)
 
     def api(self, user: str = ADMIN) -> Api:
-        """The server as this user sees it."""
+        """Return a client of the server as this user."""
         return Api(self.server, self.pki().ca, self.pki().token(user))
 
     def user_kubeconfig(self, user: str) -> Path:
-        """A kubeconfig of one of the system's own users."""
+        """Write a kubeconfig for one of the system's own users, and return its path."""
         return kubeconfig.write(self.folder / "users" / f"{user.replace(':', '-')}.kubeconfig", self.api(user), user=user)
 
     def pki(self) -> Pki:
-        """Keys, certificates and tokens; made on first use."""
+        """Return the keys, certificates and tokens, created on first use."""
         names = dict.fromkeys(
             (
                 LOOPBACK,
@@ -94,7 +94,7 @@ class ControlPlane:
         return pki.ensure(self.folder / "pki", server_names=tuple(names), users=_SYSTEM_USERS + kubelets)
 
     def daemons(self) -> list[Daemon]:
-        """In starting order."""
+        """Return the daemons in starting order."""
         every = {
             "etcd": self._etcd,
             "kube-apiserver": self._apiserver,
@@ -104,21 +104,21 @@ class ControlPlane:
         return [make() for name, make in every.items() if name in self._components]
 
     def start(self) -> bool:
-        """False when everything ran already. Builds the programs first if the cache lacks them.
+        """Start the daemons, and return False if all were running already. Builds the programs first if the cache lacks them.
 
-        Raises CannotContinue, naming the component and its log, when one doesn't come up.
+        Raises CannotContinue, naming the component and its log, if one doesn't come up.
         """
         binaries.build(KUBERNETES)
         kubeconfig.write(self.kubeconfig, self.api(), user=ADMIN)
         daemons = self._started = self.daemons()
-        # etcd is up before the API server has parsed its flags, and the API server asks again: no need to wait in between.
+        # etcd is up before the API server has parsed its flags, and the API server retries, so there is no wait in between.
         changed = [daemon.start() for daemon in daemons[:2]]
         self._wait_until_ready(daemons[:2])
         changed += [daemon.start() for daemon in daemons[2:]]
         return any(changed)
 
     def stop(self) -> None:
-        """In reverse order: the API server must have let go of etcd before etcd ends, or the next start finds a locked store."""
+        """Stop in reverse order: the API server must close its connection before etcd ends, or the next start finds a locked store."""
         for daemon in reversed(self._started or self.daemons()):
             daemon.stop(seconds=30)
 
@@ -142,7 +142,7 @@ class ControlPlane:
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=local={peer}",
-            # Nothing here must survive a power cut, and fsync is what makes small machines slow.
+            # Nothing here must survive a power failure, and fsync makes small machines slow.
             "--unsafe-no-fsync",
             "--quota-backend-bytes=4294967296",
             "--auto-compaction-mode=periodic",
@@ -154,7 +154,7 @@ class ControlPlane:
     def _apiserver(self) -> Daemon:
         keys = self.pki()
         private = self.address == LOOPBACK
-        # Pods come in by `address`, people by 127.0.0.1; the network's rules keep everybody else out (network.py).
+        # Pods connect to `address`, people to 127.0.0.1. The network's rules keep everybody else out (network.py).
         bind = LOOPBACK if private else "0.0.0.0"  # noqa: S104
         argv: list[str | Path] = [
             KUBERNETES.binary("kube-apiserver"),
@@ -162,7 +162,7 @@ class ControlPlane:
             f"--bind-address={bind}",
             f"--secure-port={self._port}",
             f"--advertise-address={self.address}",
-            # A loopback address may not stand in an endpoint; nobody reaches a private server by its Service anyway.
+            # A loopback address is not allowed in an endpoint, and nobody uses a private server's Service anyway.
             f"--endpoint-reconciler-type={'none' if private else 'lease'}",
             f"--tls-cert-file={keys.certificate('apiserver')}",
             f"--tls-private-key-file={keys.key('apiserver')}",
@@ -193,9 +193,9 @@ class ControlPlane:
             "--use-service-account-credentials",
             f"--service-account-private-key-file={keys.key('service-accounts')}",
             f"--root-ca-file={keys.ca}",
-            # The nodes' pod ranges are ours to choose (nodes.py).
+            # The tool itself chooses the nodes' pod ranges (nodes.py).
             "--allocate-node-cidrs=false",
-            # Its own default of 20 requests a second makes the start of its forty controllers take five seconds.
+            # With the default of 20 requests a second, starting its forty controllers takes five seconds.
             "--kube-api-qps=200",
             "--kube-api-burst=400",
             "--profiling=false",

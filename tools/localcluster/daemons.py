@@ -1,4 +1,4 @@
-"""Long-running programs that outlive this command: started once, recognised later, stopped for sure."""
+"""Long-running programs that outlive this command: started once, recognized later, reliably stopped."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Daemon:
-    """One program with its log, and a pid file that tells our process from a later one with the same number.
+    """A program with its log, and a pid file that distinguishes our process from a later one with the same number.
 
-    The pid file holds pid, start time and boot, and a fingerprint of the command line and its configuration files, so that
-    `start` restarts a program whose configuration changed and leaves every other one alone.
+    The pid file holds pid, start time and boot, and a fingerprint of the command line and its configuration files. So `start` restarts
+    a program whose configuration changed and leaves every other one alone.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Daemon:
         self._child: subprocess.Popen[bytes] | None = None
 
     def pid(self) -> int | None:
-        """The process id while it runs. A pid file left behind by a killed process or another boot counts for nothing."""
+        """Return the process id, or None if the program isn't running. A pid file of a killed process or another boot is ignored."""
         if self._child is not None:
             self._child.poll()
         try:
@@ -60,16 +60,16 @@ class Daemon:
         return self._adopt()
 
     def started_at(self) -> float:
-        """Unix time of the start that the pid file speaks of; 0 when there is none."""
+        """Return the start's Unix time from the pid file, or 0 if there is no pid file."""
         try:
             return float(json.loads(self._record.read_text())["at"])
         except (FileNotFoundError, ValueError):
             return 0.0
 
     def start(self) -> bool:
-        """Makes it run with this command line and configuration. False when it already did.
+        """Start the program with this command line and configuration. Return False if it was running like that already.
 
-        Raises CannotContinue when one of its ports belongs to somebody else.
+        Raises CannotContinue if another process uses one of its ports.
         """
         if self.pid() is not None:
             if json.loads(self._record.read_text())["fingerprint"] == self._fingerprint():
@@ -79,7 +79,7 @@ class Daemon:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
             self.log.replace(self.log.with_suffix(".log.old"))
-        # Pods inherit containerd's limit of open files; soft limits of 1024 break real workloads.
+        # Pods inherit containerd's limit of open files. Soft limits of 1024 break real workloads.
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         with self.log.open("ab") as log:
@@ -96,7 +96,7 @@ class Daemon:
         return True
 
     def check_ports(self) -> None:
-        """Raises CannotContinue when somebody else listens on one of its ports."""
+        """Raise CannotContinue if another process listens on one of its ports."""
         for address, port in self.ports:
             for listening, inode in procfs.listeners(port):
                 if address == "0.0.0.0" or listening in (address, "0.0.0.0", "::"):  # noqa: S104 (a comparison)
@@ -106,7 +106,7 @@ class Daemon:
                     )
 
     def stop(self, *, seconds: float = 20) -> None:
-        """Ends it, kindly first. Returns when the process is gone."""
+        """Send SIGTERM, then SIGKILL if it does not exit in time. Return when the process is gone."""
         pid = self.pid()
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
@@ -116,12 +116,12 @@ class Daemon:
         self._record.unlink(missing_ok=True)
 
     def check_alive(self) -> None:
-        """Raises CannotContinue with the log's last line when it is not running."""
+        """Raise CannotContinue with the log's last line if the program is not running."""
         if self.pid() is None:
             raise CannotContinue(f"{self.name} stopped by itself; {self.last_words()}")
 
     def last_words(self) -> str:
-        """The log file's name and last line, for messages; of a Go program that crashed, the line that says why."""
+        """Return the log file's name and last line, for messages. For a crashed Go program, use the line with the cause."""
         lines = self.log.read_text(errors="replace").splitlines()[-500:] if self.log.exists() else []
         last = lines[-1] if lines else "(nothing)"
         if last.startswith("\t"):
@@ -129,10 +129,10 @@ class Daemon:
         return f"its log {self.log} ends with: {last.strip()[:400]}"
 
     def _adopt(self) -> int | None:
-        """Finds our process when we were killed between starting it and noting its pid: no other one has these very words."""
+        """Find our process if the tool was killed before it wrote the pid. No other process has exactly this command line."""
         for pid in procfs.processes():
             if procfs.command_line(pid) == self.argv:
-                # With what configuration it was started nobody knows any more: an empty fingerprint makes `start` restart it.
+                # The configuration that it was started with is unknown, and an empty fingerprint makes `start` restart it.
                 self._note(pid, fingerprint="")
                 return pid
         return None
@@ -142,7 +142,7 @@ class Daemon:
         files.write(self._record, json.dumps(record))
 
     def _fingerprint(self) -> str:
-        """Hash of all that decides how it behaves: words, environment, configuration files."""
+        """Return a hash of everything that determines its behavior: command line, environment, configuration files."""
         digest = hashlib.sha256(json.dumps([self.argv, sorted(self._environment.items())]).encode())
         for path in self._configuration:
             digest.update(path.read_bytes())

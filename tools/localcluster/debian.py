@@ -1,4 +1,4 @@
-"""The Debian packages that this project uses beside Python, Go and make, and their installation: the one list of them."""
+"""The only list of Debian packages that this project uses besides Python, Go and make, and their installation."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package, and those of its programs (or, with a slash, files) that are used: they show that it is there."""
+    """A Debian package with the programs (or, with a slash, files) in use. If these exist, it is installed."""
 
     name: str
     programs: tuple[str, ...]
 
     def missing(self) -> list[str]:
-        """Those of its programs that this machine lacks."""
+        """Return the programs that this machine lacks."""
         return [program for program in self.programs if shutil.which(program, path=SEARCH) is None]
 
 
@@ -35,10 +35,10 @@ CLUSTER = (
     Package("kmod", ("modprobe",)),
     _IPROUTE,
 )
-"""What the local cluster runs on."""
+"""Packages for the local cluster."""
 
 IMAGES = (Package("debootstrap", ("debootstrap",)), Package("buildah", ("buildah",)))
-"""What builds images on a machine without Docker."""
+"""Packages for building images on a machine without Docker."""
 
 TESTS = (
     _GIT,
@@ -50,15 +50,15 @@ TESTS = (
     Package("python3-venv", ("/usr/bin/python3",)),
     Package("python3-pip", ("/usr/bin/pip3",)),
 )
-"""What the tests start besides."""
+"""Additional packages for the tests."""
 
 GROUPS = {"cluster": CLUSTER, "images": IMAGES, "tests": TESTS}
 
 REQUIRED = ("python", "python3", "make", "go")
-"""What the README asks for; nothing here installs them."""
+"""Required by the README. Nothing here installs them."""
 
 OPTIONAL = ("docker", "kubectl", "helm", "kind", "pip", "uv", "apt-get")
-"""Used where they are: the project builds its own kubectl and helm, and asks pip how this machine reaches the package index."""
+"""Used if present: the project builds its own kubectl and helm, and asks pip how this machine reaches the package index."""
 
 ESSENTIAL = (
     "awk",
@@ -78,11 +78,11 @@ ESSENTIAL = (
     "umount",
     "unshare",
 )
-"""In each Debian, however small."""
+"""Part of every Debian, however small."""
 
 
 def ensure(packages: Iterable[Package]) -> None:
-    """Installs those that this machine lacks. Raises CannotContinue with the way out where that can't be done."""
+    """Install the packages that this machine lacks. Raises CannotContinue with a remedy if that isn't possible."""
     missing = _lacking(packages)
     if not missing:
         return
@@ -98,13 +98,13 @@ def ensure(packages: Iterable[Package]) -> None:
 
 
 def lacking(packages: Iterable[Package]) -> str:
-    """One sentence on what this machine lacks of them, with the way out; empty when all are there."""
+    """Return one sentence on what this machine lacks of them, with a remedy, or an empty string if nothing is missing."""
     missing = _lacking(packages)
     return f"this machine lacks {_told(missing)}; run `make packages`, or install them by hand." if missing else ""
 
 
 def known() -> set[str]:
-    """Names of all programs that this project may start."""
+    """Return the names of all programs that this project may start."""
     listed = {program.rpartition("/")[2] for group in GROUPS.values() for package in group for program in package.programs}
     return listed | {*REQUIRED, *OPTIONAL, *ESSENTIAL}
 

@@ -1,4 +1,4 @@
-"""The Docker engine, where a machine has one that answers."""
+"""The Docker engine, if this machine has a working one."""
 
 import subprocess
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from localcluster.shell import succeeds
 
 
 def answers() -> bool:
-    """Whether there is an engine behind the docker command."""
+    """Return whether the docker command reaches an engine."""
     return succeeds("docker", "info")
 
 
 def image_id(reference: str) -> str | None:
-    """The image's id; None when the engine lacks it."""
+    """Return the image's id, or None if the engine lacks the image."""
     result = subprocess.run(["docker", "image", "inspect", "--format", "{{.Id}}", reference], capture_output=True, text=True, check=False)
     return result.stdout.strip() if result.returncode == 0 else None
 
 
 def build(reference: str, *, dockerfile: Path, context: Path, build_args: Mapping[str, str], log: Path) -> None:
-    """Builds a Dockerfile. It may ask for the secrets `pip.conf` and `ca.pem`: how this machine reaches the package index."""
+    """Build a Dockerfile. It may ask for the secrets `pip.conf` and `ca.pem`, which say how this machine reaches the package index."""
     settings = package_index.read()
     words = ["docker", "build", "--tag", reference, "--file", str(dockerfile)]
-    # The proxy variables are arguments that every Dockerfile has without declaring them, and that images don't keep.
+    # The proxy variables are arguments that every Dockerfile accepts without declaring them, and that images don't keep.
     for name, value in {**settings.proxy, **build_args}.items():
         words += ["--build-arg", f"{name}={value}"]
     for name, path in package_index.build_secrets(settings, paths.cache("work")).items():
@@ -38,7 +38,7 @@ def build(reference: str, *, dockerfile: Path, context: Path, build_args: Mappin
 
 
 def save_archive(reference: str, archive: Path) -> None:
-    """Writes the image as a docker-archive, whole or not at all."""
+    """Write the image as a docker-archive, whole or not at all."""
     unfinished = archive.with_name(f".{archive.name}.unfinished")
     result = subprocess.run(["docker", "save", "--output", str(unfinished), reference], capture_output=True, text=True, check=False)
     if result.returncode != 0:

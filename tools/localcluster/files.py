@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, whatever kills us in between."""
+"""Files that are either whole or absent, even if the process is killed while writing."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write(path: Path, text: str | bytes, *, mode: int = 0o644) -> None:
-    """Puts a whole file in place by rename; a reader never sees half of it. Does nothing when it holds this text already."""
+    """Write the whole file by rename, so that readers never see half of it. Do nothing if it holds this text already."""
     content = text.encode() if isinstance(text, str) else text
     if path.is_file() and path.read_bytes() == content:
         return

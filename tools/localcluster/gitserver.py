@@ -20,7 +20,7 @@ _NAMES = {f"GIT_{who}_{what}": "ada@example.com" for who in ("AUTHOR", "COMMITTE
 
 
 class Repository:
-    """A repository on the server's disk; commits are made in a working tree beside it."""
+    """A repository on the server's disk, with a working tree next to it for commits."""
 
     def __init__(self, root: Path, name: str = "flows.git") -> None:
         self.bare = root / name
@@ -41,7 +41,7 @@ class Repository:
         return done.stdout.strip()
 
     def commit(self, files: Mapping[str, bytes | None] | None = None, *, branch: str = "main") -> str:
-        """Writes the files (None: removes it), commits and pushes all that the tree holds; returns the commit."""
+        """Write the files (None removes one), commit and push everything in the tree, and return the commit."""
         for name, content in (files or {}).items():
             path = self.tree / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class Repository:
 
 
 class HttpServer(ThreadingHTTPServer):
-    """Serves the repositories of a folder; with a password where one is set."""
+    """Serve the repositories of a folder, with a password if one is set."""
 
     daemon_threads = True
 
@@ -67,9 +67,9 @@ class HttpServer(ThreadingHTTPServer):
         self.password = password
         self.requests: list[str] = []
         self.redirect = ""
-        """Where every request is sent instead."""
+        """The URL to which every request is redirected, if set."""
         self.go_on = threading.Event()
-        """Requests that are let in wait for it."""
+        """Authorized requests wait for it."""
         self.go_on.set()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(root: Path, **how: Any) -> Iterator[HttpServer]:
-    """An HTTP server that ends with the block."""
+    """Run an HTTP server for the duration of the block."""
     server = HttpServer(root, **how)
     try:
         yield server
@@ -142,7 +142,7 @@ def serving(root: Path, **how: Any) -> Iterator[HttpServer]:
 
 
 class SshServer:
-    """sshd on a port of its own that lets one key in, as whoever runs the tests."""
+    """sshd on its own port, which accepts one key and runs as the user of the tests."""
 
     def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
         self.port = free_port()

@@ -1,4 +1,4 @@
-"""Images without a registry: built once per content, put on the nodes once per image."""
+"""Images without a registry: built once per content, loaded once per image onto the nodes."""
 
 import time
 from collections.abc import Mapping
@@ -10,27 +10,27 @@ from localcluster import base_image, buildah, context, docker, layout, paths, ru
 from localcluster.say import CannotContinue, progress
 
 _KEPT = 3
-"""Versions of an image that stay in the cache and on the nodes: the one in use, and what other work may still use."""
+"""Number of versions of an image kept in the cache and on the nodes: the one in use, and those that other work may still use."""
 
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image that was built: `name` with its content-hash tag, `id` as Kubernetes reports it."""
+    """A built image: `name` with its content-hash tag, `id` as Kubernetes reports it."""
 
     name: str
     id: str
 
 
 def python_base() -> str:
-    """The reference of our own Debian image with Python, made if needed; for `--build-arg BASE=`."""
+    """Return the reference of our own Debian image with Python, for `--build-arg BASE=`. Builds it if needed."""
     return base_image.ensure()
 
 
 def build(name: str, dockerfile: Path, folder: Path, build_args: Mapping[str, str] | None = None, *, tag: str | None = None) -> ImageRef:
-    """Builds `name`, e.g. localhost/flowsession-runtime, unless the same inputs were built before.
+    """Build `name`, e.g. localhost/flowsession-runtime, unless the same inputs were built before.
 
-    The tag is a hash of the inputs, so that one name with its tag never means two things; `tag` overrides that, and then it
-    is always built. Raises CannotContinue with the build's last words.
+    The tag is a hash of the inputs, so a name with its tag never has two meanings. `tag` overrides that, and then the image is always
+    built. Raises CannotContinue with the end of the build's output.
     """
     arguments = dict(build_args or {})
     engine = docker if docker.answers() else buildah
@@ -51,7 +51,7 @@ def build(name: str, dockerfile: Path, folder: Path, build_args: Mapping[str, st
 
 
 def find(reference: str) -> ImageRef:
-    """An image that was built before. Raises CannotContinue when the image store lacks it."""
+    """Return an image that was built before. Raises CannotContinue if the image store lacks it."""
     found = (docker if docker.answers() else buildah).image_id(reference)
     if found is None:
         raise CannotContinue(f"no image {reference} was built on this machine; build it first (image-build).")
@@ -59,7 +59,7 @@ def find(reference: str) -> ImageRef:
 
 
 def load(ref: ImageRef) -> None:
-    """Puts the image on every node of the local cluster that lacks it."""
+    """Load the image onto every node of the local cluster that lacks it."""
     for node in layout.NODES:
         runtime.check_up(node)
     lacking = [node for node in layout.NODES if not runtime.has(node, ref.name, ref.id)]
@@ -75,14 +75,14 @@ def load(ref: ImageRef) -> None:
 
 
 def load_archive(reference: str, archive: Path) -> None:
-    """Puts an archive's image on every node; for archives that came from elsewhere."""
+    """Load an archive's image onto every node, for archives from elsewhere."""
     for node in layout.NODES:
         runtime.check_up(node)
         runtime.import_archive(node, archive, reference)
 
 
 def save(ref: ImageRef) -> Path:
-    """The image as a docker-archive in the cache, written if needed; older versions of it are dropped."""
+    """Return the image as a docker-archive in the cache, written if needed. Deletes older versions of it."""
     stem = _file_name(ref.name.rpartition(":")[0])
     archive = paths.cache("images") / f"{stem}-{ref.id.removeprefix('sha256:')[:12]}.tar"
     if not archive.exists():
@@ -95,7 +95,7 @@ def save(ref: ImageRef) -> Path:
 
 
 def _forget_old(ref: ImageRef) -> None:
-    """An image of half a gigabyte per change of the code would fill the disk within a day's work."""
+    """Delete old versions of the image. At half a gigabyte per code change, they would fill the disk within a day's work."""
     repository = ref.name.rpartition(":")[0]
     versions = [name for name in buildah.names(repository) if name != ref.name]
     keep = {ref.name, *versions[: _KEPT - 1]}

@@ -1,4 +1,4 @@
-"""kubeconfig files with a bearer token, and just enough of a client to ask an API server how it is."""
+"""kubeconfig files with a bearer token, and a minimal client to check an API server's health."""
 
 import base64
 import json
@@ -21,16 +21,16 @@ class Api:
     token: str
 
     def get(self, path: str, *, seconds: float = 5) -> Any:
-        """The decoded JSON answer, or its text where it isn't JSON. Raises OSError when there is no answer or an error status."""
+        """Return the decoded JSON response, or its text if it isn't JSON. Raises OSError on no response or an error status."""
         request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310 (https only)
-        # A machine behind a proxy must not ask it for an address that is its own.
+        # The address is the machine's own, so a configured proxy must not be used for it.
         handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(self.ca))))
         with urllib.request.build_opener(*handlers).open(request, timeout=seconds) as answer:
             text = answer.read().decode()
         return json.loads(text) if text.startswith(("{", "[")) else text
 
     def ready(self) -> bool:
-        """Whether the server says of itself that it can serve."""
+        """Return whether the server reports itself as ready."""
         try:
             return bool(self.get("/readyz") == "ok")
         except (OSError, urllib.error.HTTPError):
@@ -38,7 +38,7 @@ class Api:
 
 
 def write(path: Path, api: Api, *, user: str) -> Path:
-    """A kubeconfig for this user; the certificate is in it, so the file works from anywhere on this machine."""
+    """Write a kubeconfig for this user. It contains the certificate, so it works from anywhere on this machine."""
     ca = base64.b64encode(api.ca.read_bytes()).decode()
     files.write(
         path,

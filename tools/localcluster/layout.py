@@ -5,7 +5,7 @@ from dataclasses import dataclass
 POD_RANGE = "10.244.0.0/16"
 NODE_RANGE = "10.245.0.0/24"
 INTERFACE = "flowsession0"
-"""Carries the addresses of NODE_RANGE. The machine's own addresses may change while the cluster runs; these don't."""
+"""The interface with the addresses of NODE_RANGE. The machine's own addresses may change while the cluster runs, these don't."""
 
 API_ADDRESS = "10.245.0.1"
 API_PORT = 16443
@@ -29,12 +29,12 @@ class Node:
 
     @property
     def cgroup(self) -> str:
-        """Path of the cgroup, in every hierarchy, that holds this node's pods and nothing else."""
+        """Return the path of the cgroup, in every hierarchy, for exactly this node's pods."""
         return f"/flowsession-{self.name}"
 
     @property
     def network(self) -> str:
-        """Name of its CNI network; CNI keeps state under it."""
+        """Return the name of its CNI network, under which CNI keeps state."""
         return f"flowsession-{self.name}"
 
 

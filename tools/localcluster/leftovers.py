@@ -1,4 +1,4 @@
-"""What nodes leave on a machine: container processes, shims, mounts. Found by marks only our own things carry."""
+"""What nodes leave on a machine: container processes, shims, mounts. Found by traits that only our own have."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ _SHIM = "containerd-shim-runc-v2"
 
 
 def end_containers() -> None:
-    """Ends every process of our pods and the shims above them. The kubelets must be down, or they start new ones."""
+    """Kill every process of our pods, and the shims above them. The kubelets must be down, or they start new ones."""
     for node in layout.NODES:
         if not cgroups.kill(node.cgroup):
             raise CannotContinue(
@@ -22,7 +22,7 @@ def end_containers() -> None:
 
 
 def end_strays() -> None:
-    """Ends our programs that no pid file speaks of, e.g. because somebody deleted our folder: it is named on their command lines."""
+    """Kill our programs that have no pid file, e.g. because somebody deleted our folder. Their command lines name the folder."""
     programs = {program for module in binaries.ALL for program in module.programs}
 
     def gone() -> bool:
@@ -39,7 +39,7 @@ def _is_stray(words: list[str], programs: set[str]) -> bool:
 
 
 def _kill_shims() -> list[int]:
-    """Shims say on their command line whose containerd they serve; the socket is in our folder, so they are ours."""
+    """Kill our shims. A shim's command line names its containerd's socket, and ours are in our folder."""
     sockets = {str(nodes.socket(node)) for node in layout.NODES}
     ours = []
     for pid in procfs.processes():
@@ -51,7 +51,7 @@ def _kill_shims() -> list[int]:
 
 
 def remove_cgroups() -> None:
-    """Removes the nodes' groups; the kernel needs a moment after the last process before it lets go of them."""
+    """Remove the nodes' groups. The kernel releases a group a moment after its last process."""
     for node in layout.NODES:
         if not wait.until(lambda group=node.cgroup: cgroups.remove(group), seconds=10):  # type: ignore[misc]
             raise CannotContinue(
@@ -60,7 +60,7 @@ def remove_cgroups() -> None:
 
 
 def unmount() -> None:
-    """Unmounts everything below our folder: container roots, pod volumes, network namespaces; and what a killed image build left."""
+    """Unmount everything below our folder: container roots, pod volumes, network namespaces. Also what a killed image build left."""
     mounts.unmount_below(paths.RUN)
     store = str(paths.cache("containers"))
     if not any(any(store in word for word in procfs.command_line(pid)) for pid in procfs.processes()):
@@ -68,7 +68,7 @@ def unmount() -> None:
 
 
 def remove_log_links() -> None:
-    """Removes the links to our logs that kubelets make in a place they don't let anyone choose."""
+    """Remove the links to our logs that kubelets create in a fixed place."""
     links = Path("/var/log/containers")
     for link in links.glob("*.log") if links.is_dir() else ():
         if link.is_symlink() and str(link.readlink()).startswith(f"{paths.RUN}/"):
@@ -76,7 +76,7 @@ def remove_log_links() -> None:
 
 
 def remove_data() -> None:
-    """Removes our folder. Raises CannotContinue rather than delete into something that is still mounted."""
+    """Remove our folder. Raises CannotContinue if something is still mounted in it, rather than delete that."""
     if mounts.below(paths.RUN):
         raise CannotContinue(
             f"{mounts.below(paths.RUN)[-1]} can't be unmounted, so its data stays; see who uses it (`fuser -vm`) and run this again."

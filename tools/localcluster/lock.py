@@ -13,7 +13,7 @@ _FILE = Path("/run/flowsession-localcluster.lock")
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Waits for its turn, saying so. The kernel lets go of the lock when the holder dies, however it dies."""
+    """Wait for the lock, and say so. The kernel releases it when the holder dies for any reason."""
     while True:
         descriptor = os.open(_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -28,12 +28,12 @@ def held() -> Iterator[None]:
 
 
 def remove() -> None:
-    """Takes the lock file away; only for the holder, at its end."""
+    """Remove the lock file. Only for the holder, at its end."""
     _FILE.unlink(missing_ok=True)
 
 
 def _is_in_place(descriptor: int) -> bool:
-    """`down` removes the file it holds, and a lock on a removed file keeps nobody out."""
+    """Return whether the locked file is still in place. `down` removes the file it holds, and a lock on a removed file excludes nobody."""
     try:
         return os.fstat(descriptor).st_ino == _FILE.stat().st_ino
     except FileNotFoundError:

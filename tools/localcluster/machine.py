@@ -1,6 +1,6 @@
-"""What the cluster changes on the machine outside its own folder, remembered before the first change and put back by `down`.
+"""Changes of the cluster outside its own folder: original values are recorded before the first change and restored by `down`.
 
-The kubelet, kube-proxy and the CNI plugins set kernel parameters and make folders in places that can't be configured.
+The kubelet, kube-proxy and the CNI plugins set kernel parameters and create folders in places that can't be configured.
 """
 
 import json
@@ -24,7 +24,7 @@ _FOLDERS = ("/usr/libexec/kubernetes", "/var/lib/kubelet", "/var/lib/cni/results
 
 
 def remember() -> None:
-    """Before the first change only: after a kill the machine's values are ours already."""
+    """Record the machine's values, before the first change only: if `up` is killed, later values are ours."""
     if not _record().exists():
         values = {name: (_SYS / name).read_text().strip() for name in _SYSCTLS if (_SYS / name).exists()}
         missing = [folder for folder in _FOLDERS if not Path(folder).exists()]
@@ -32,7 +32,7 @@ def remember() -> None:
 
 
 def restore() -> None:
-    """Puts the values back and removes the folders that weren't there before. Nothing of the cluster may run any more."""
+    """Restore the values and remove the folders that weren't there before. Nothing of the cluster may be running any more."""
     if not _record().exists():
         return
     record: dict[str, Any] = json.loads(_record().read_text())
@@ -43,7 +43,7 @@ def restore() -> None:
 
 
 def allow_forwarding() -> None:
-    """Lets the machine route between pods, and from them to the outside."""
+    """Let the machine route between pods, and from them to the outside."""
     (_SYS / "net/ipv4/ip_forward").write_text("1")
 
 

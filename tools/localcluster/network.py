@@ -1,4 +1,4 @@
-"""The machine's share of the cluster network: node addresses, forwarding, masquerading; and taking all of it away again."""
+"""The machine's part of the cluster network: node addresses, forwarding, masquerading, and the removal of all of it."""
 
 import ipaddress
 import json
@@ -10,8 +10,8 @@ from localcluster.say import CannotContinue
 from localcluster.shell import run, succeeds
 
 _TABLE = "flowsession"
-# Traffic between pods keeps its source address (NetworkPolicy needs it); only what leaves the cluster is masqueraded.
-# The API server listens on every address, and only this machine and its pods have business with it.
+# Traffic between pods keeps its source address (NetworkPolicy needs it). Only traffic that leaves the cluster is masqueraded. The API
+# server listens on every address, but only this machine and its pods may use it.
 _RULES = f"""
 table ip {_TABLE} {{}}
 delete table ip {_TABLE}
@@ -29,7 +29,7 @@ table ip {_TABLE} {{
 
 
 def check_free() -> None:
-    """Raises CannotContinue when the machine already uses one of the cluster's address ranges for something else."""
+    """Raise CannotContinue if the machine already uses one of the cluster's address ranges for something else."""
     ranges = [ipaddress.IPv4Network(text) for text in (layout.POD_RANGE, layout.NODE_RANGE, "10.96.0.0/16")]
     for route in json.loads(run("ip", "-4", "-json", "route", "show", "table", "main")):
         network = _network(route["dst"])
@@ -44,20 +44,20 @@ def check_free() -> None:
 
 
 def _network(destination: str) -> ipaddress.IPv4Network:
-    """What `ip route` calls `default`, an address or a network."""
+    """Return the network of an `ip route` destination: `default`, an address or a network."""
     return ipaddress.IPv4Network("0.0.0.0/0" if destination == "default" else destination, strict=False)
 
 
 def _is_pod_route(network: ipaddress.IPv4Network) -> bool:
-    """One host route per pod is what the ptp plugin makes: ours, live or left over."""
+    """Return whether it is a route of ours, in use or left over: the ptp plugin makes one host route per pod."""
     return network.prefixlen == 32 and network.subnet_of(ipaddress.IPv4Network(layout.POD_RANGE))
 
 
 def ensure() -> None:
-    """Makes addresses, forwarding and rules, or finds them made."""
+    """Create addresses, forwarding and rules, unless they exist."""
     machine.allow_forwarding()
     if not succeeds("ip", "link", "show", layout.INTERFACE):
-        # A bridge without ports: every kernel that can run containers has it, which isn't so for dummy devices.
+        # A bridge without ports, since every kernel that can run containers supports bridges, but not always dummy devices.
         run("ip", "link", "add", layout.INTERFACE, "type", "bridge")
     run("ip", "link", "set", layout.INTERFACE, "up")
     for address in (layout.API_ADDRESS, *(node.address for node in layout.NODES)):
@@ -67,12 +67,12 @@ def ensure() -> None:
 
 
 def _rules_in_place() -> bool:
-    """Whether our table is there; it comes and goes as one transaction."""
+    """Return whether our table exists. It is created and deleted in one transaction."""
     return succeeds("nft", "list", "table", "ip", _TABLE)
 
 
 def remove() -> None:
-    """Takes away what `ensure`, kube-proxy and the CNI plugins put on the machine. Pods must be gone."""
+    """Remove what `ensure`, kube-proxy and the CNI plugins put on the machine. Pods must be gone."""
     if shutil.which("ip") is None or shutil.which("nft") is None:
         return
     for family, table in (("ip", _TABLE), ("ip", "kube-proxy"), ("ip6", "kube-proxy")):
@@ -87,7 +87,7 @@ def remove() -> None:
 
 
 def remove_pod_links() -> None:
-    """Deletes the host ends of pods' veth pairs that still have a route to a pod address."""
+    """Delete the host ends of pods' veth pairs that still have a route to a pod address."""
     for route in json.loads(run("ip", "-4", "-json", "route", "show", "table", "main")):
         if _is_pod_route(_network(route["dst"])) and str(route.get("dev", "")).startswith("veth"):
             succeeds("ip", "link", "delete", route["dev"])

@@ -1,4 +1,4 @@
-"""A node: one containerd and one kubelet, with folders, ports, CNI network and cgroup of their own."""
+"""A node: a containerd and a kubelet with their own folders, ports, CNI network and cgroup."""
 
 import json
 import os
@@ -9,22 +9,22 @@ from localcluster.binaries import CONTAINERD, KUBERNETES
 from localcluster.daemons import Daemon
 from localcluster.layout import Node
 
-# Registries are reached the way this machine reaches them; no other component talks to the outside.
+# Registries are reached the way this machine reaches them. No other component connects to the outside.
 _REGISTRY_SETTINGS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def folder(node: Node) -> Path:
-    """All that the node keeps."""
+    """Return the folder with all of the node's data."""
     return paths.RUN / node.name
 
 
 def socket(node: Node) -> Path:
-    """Where its containerd listens."""
+    """Return the path of its containerd's socket."""
     return folder(node) / "containerd.sock"
 
 
 def containerd(node: Node) -> Daemon:
-    """The node's container runtime, configured; its name in messages is containerd-NODE."""
+    """Return the node's container runtime, configured. Its name in messages is containerd-NODE."""
     cni = folder(node) / "cni"
     files.write(cni / "10-flowsession.conflist", json.dumps(_cni_network(node), indent=1))
     configuration = folder(node) / "containerd.toml"
@@ -35,7 +35,7 @@ def containerd(node: Node) -> Daemon:
 
 
 def kubelet(node: Node, kubeconfig: Path, client_ca: Path) -> Daemon:
-    """The node's kubelet, configured; its name in messages is kubelet-NODE."""
+    """Return the node's kubelet, configured. Its name in messages is kubelet-NODE."""
     configuration = folder(node) / "kubelet.json"
     files.write(configuration, json.dumps(_kubelet_configuration(node, client_ca), indent=1))
     argv: list[str | Path] = [
@@ -53,7 +53,7 @@ def kubelet(node: Node, kubeconfig: Path, client_ca: Path) -> Daemon:
 
 
 def _cni_network(node: Node) -> dict[str, object]:
-    """ptp, not bridge: all pod traffic is routed, so Service addresses and policies work without bridge netfilter."""
+    """Return the CNI configuration: ptp, which routes all pod traffic, so Service addresses and policies need no bridge netfilter."""
     plugin = {
         "type": "ptp",
         "ipMasq": False,
@@ -69,8 +69,8 @@ def _cni_network(node: Node) -> dict[str, object]:
 
 def _containerd_toml(node: Node, cni: Path) -> str:
     root = folder(node)
-    # restrict_oom_score_adj: a machine without CAP_SYS_RESOURCE (a VM's or container's root) may not lower the score.
-    # socket_dir and Root: the defaults lie in /run/containerd, which belongs to the machine's own containerd if it has one.
+    # restrict_oom_score_adj: a machine without CAP_SYS_RESOURCE (a VM's or container's root) may not lower the score. socket_dir and Root:
+    # the defaults are in /run/containerd, which belongs to the machine's own containerd if it has one.
     return f"""\
 version = 3
 root = "{root}/containerd"
@@ -124,11 +124,11 @@ def _kubelet_configuration(node: Node, client_ca: Path) -> dict[str, object]:
         "cgroupRoot": node.cgroup,
         "failCgroupV1": False,
         "failSwapOn": False,
-        # Root without CAP_SYS_RESOURCE may not write some of /proc; with this the kubelet goes on where it can't.
+        # Root without CAP_SYS_RESOURCE may not write some of /proc. With this the kubelet continues without.
         "featureGates": {"KubeletInUserNamespace": True},
         "podLogsDir": str(folder(node) / "pod-logs"),
         "volumePluginDir": str(folder(node) / "volume-plugins"),
-        # No cluster DNS: pods ask whom the machine asks. Without a cluster domain a name is looked up once, not five times.
+        # No cluster DNS: pods use the machine's resolvers. Without a cluster domain a name is looked up once, not five times.
         "clusterDNS": nameservers(resolver.read_text()),
         "clusterDomain": "",
         "resolvConf": str(resolver),
@@ -136,7 +136,7 @@ def _kubelet_configuration(node: Node, client_ca: Path) -> dict[str, object]:
         "podPidsLimit": 4096,
         "makeIPTablesUtilChains": False,
         "serializeImagePulls": False,
-        # What images are here is the tool's business; and a full disk is the developer's, not a reason to evict.
+        # The tool manages the images, and a full disk is the developer's concern, not a reason to evict.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%"},
@@ -144,7 +144,7 @@ def _kubelet_configuration(node: Node, client_ca: Path) -> dict[str, object]:
 
 
 def resolver_file() -> Path:
-    """The file that names resolvers which answer pods too: systemd-resolved's own address only answers the machine."""
+    """Return the file that names resolvers which pods can use too. systemd-resolved's own address only serves the machine."""
     upstream = Path("/run/systemd/resolve/resolv.conf")
     main = Path("/etc/resolv.conf")
     servers = nameservers(main.read_text()) if main.exists() else []
@@ -152,6 +152,6 @@ def resolver_file() -> Path:
 
 
 def nameservers(resolv_conf: str) -> list[str]:
-    """The addresses after `nameserver`, three at most as resolv.conf(5) has it."""
+    """Return the addresses after `nameserver`, three at most as in resolv.conf(5)."""
     lines = (line.split() for line in resolv_conf.splitlines())
     return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"][:3]

@@ -1,6 +1,6 @@
 """How this machine reaches the package index: its own pip and uv settings, CA bundle and proxy.
 
-Image builds use them, and so does the demo when it tells the operator how sessions should install packages.
+Used by image builds, and by the demo to configure how the operator has sessions install packages.
 """
 
 import os
@@ -27,13 +27,13 @@ _CA = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is set on the machine; nothing of it may stay in an image."""
+    """The machine's settings, none of which may stay in an image."""
 
     pip: Mapping[str, str]
     """pip's settings by their names in pip.conf, e.g. index-url."""
 
     uv: Mapping[str, str]
-    """Environment variables of uv's."""
+    """Environment variables of uv."""
 
     proxy: Mapping[str, str]
     """The usual proxy variables, e.g. HTTPS_PROXY."""
@@ -42,19 +42,19 @@ class Settings:
     """A file with the certificates to trust."""
 
     def environment(self, *, ca_bundle: str | None = None) -> dict[str, str]:
-        """All of it as environment variables, for a place that has the CA bundle at `ca_bundle` (default: where it is here)."""
+        """Return all settings as environment variables, for a place with the CA bundle at `ca_bundle` (default: its path here)."""
         bundle = ca_bundle or (str(self.ca_bundle) if self.ca_bundle else "")
         certificates = dict.fromkeys(_CA, bundle) if bundle else {}
         return {**{_PIP[name]: value for name, value in self.pip.items()}, **self.uv, **self.proxy, **certificates}
 
     def pip_conf(self) -> str:
-        """A pip.conf that says what `pip` does."""
+        """Return a pip.conf with the settings in `pip`."""
         lines = (f"{name} = {value}" for name, value in sorted(self.pip.items()))
         return "\n".join(["[global]", *lines, ""])
 
 
 def read() -> Settings:
-    """From the environment, and where it is silent from pip's own configuration."""
+    """Read the settings from the environment, and missing ones from pip's own configuration."""
     configured = _pip_configuration()
     pip = {name: os.environ.get(variable) or configured.get(name, "") for name, variable in _PIP.items()}
     named = next((os.environ[name] for name in _CA if os.environ.get(name)), configured.get("cert", ""))
@@ -67,7 +67,7 @@ def read() -> Settings:
 
 
 def build_secrets(settings: Settings, folder: Path) -> dict[str, Path]:
-    """Files for `--secret id=NAME,src=FILE`: pip.conf, and ca.pem where the machine has a CA bundle of its own."""
+    """Return the files for `--secret id=NAME,src=FILE`: pip.conf, and ca.pem if the machine has its own CA bundle."""
     files.write(folder / "pip.conf", settings.pip_conf(), mode=0o600)
     secrets = {"pip.conf": folder / "pip.conf"}
     if settings.ca_bundle:
@@ -76,7 +76,7 @@ def build_secrets(settings: Settings, folder: Path) -> dict[str, Path]:
 
 
 def _pip_configuration() -> dict[str, str]:
-    """What pip's configuration files set globally; {} without a pip, be it this Python's, the machine's or the project's."""
+    """Return the global settings in pip's configuration files, or {} without a pip (this Python's, the machine's or the project's)."""
     for pip in ([sys.executable, "-m", "pip"], ["pip"], [str(paths.CHECKOUT / ".venv" / "bin" / "pip")]):
         try:
             result = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False)
@@ -88,6 +88,6 @@ def _pip_configuration() -> dict[str, str]:
 
 
 def parse_pip_config_list(output: str) -> dict[str, str]:
-    """`global.name='value'` lines as {name: value}; several values of one setting are separated by spaces, as in a variable."""
+    """Return `global.name='value'` lines as {name: value}. Several values of a setting are separated by spaces, as in a variable."""
     pairs = (line.partition("=") for line in output.splitlines() if line.startswith("global."))
     return {name.removeprefix("global."): " ".join(value.strip().strip("'\"").replace("\\n", " ").split()) for name, _, value in pairs}

@@ -15,12 +15,12 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def reference() -> str:
-    """Name and tag of the image; the tag is the program's key in the cache."""
+    """Return the image's name and tag. The tag is the program's key in the cache."""
     return f"{REPOSITORY}:{PAUSE.key()}"
 
 
 def archive() -> Path:
-    """A docker-archive with the image, made when the cache lacks it. The program must be built."""
+    """Return a docker-archive with the image, written if the cache lacks it. The program must be built."""
     target = paths.cache("images") / f"pause-{PAUSE.key()}.tar"
     if not target.exists():
         files.write(target, _docker_archive(PAUSE.binary("pause").read_bytes(), reference()))
@@ -42,7 +42,7 @@ def _docker_archive(program: bytes, name: str) -> bytes:
 
 
 def _tar(contents: dict[str, bytes], *, mode: int) -> bytes:
-    """An archive without times and owners, so that equal content gives an equal image."""
+    """Return an archive without times and owners, so that equal content gives an equal image."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in contents.items():

@@ -38,7 +38,7 @@ class Pki:
         return self.folder / f"{name}.pub"
 
     def token(self, user: str) -> str:
-        """The user's bearer token. Raises KeyError for a user the folder was not made with."""
+        """Return the user's bearer token. Raises KeyError for a user that the folder was not made with."""
         for line in self.tokens.read_text().splitlines():
             token, name, *_ = line.split(",")
             if name == user:
@@ -47,7 +47,7 @@ class Pki:
 
 
 def ensure(folder: Path, *, server_names: Sequence[str], users: Sequence[tuple[str, str]]) -> Pki:
-    """Makes everything at once or finds it made: a folder that exists is whole. `users` are (name, group)."""
+    """Return the folder's keys and tokens, created if it doesn't exist. An existing folder is complete. `users` are (name, group)."""
     if folder.is_dir():
         return Pki(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -73,14 +73,14 @@ def _sign_all(pki: Pki, server_names: Sequence[str]) -> None:
     names = ",".join(f"{'IP' if name[0].isdigit() else 'DNS'}:{name}" for name in server_names)
     leaf = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nauthorityKeyIdentifier=keyid\n"
     _certificate(pki, "apiserver", "CN=kube-apiserver", f"{leaf}extendedKeyUsage=serverAuth\nsubjectAltName={names}")
-    # The kubelets let this one in: `kubectl logs` and `exec` come through it.
+    # The kubelets accept this one for `kubectl logs` and `exec`.
     _certificate(pki, "kubelet-client", "CN=kube-apiserver\nO=system:masters", f"{leaf}extendedKeyUsage=clientAuth")
     run("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", pki.key("service-accounts"))
     run("openssl", "pkey", "-in", pki.key("service-accounts"), "-pubout", "-out", pki.public_key("service-accounts"))
 
 
 def _certificate(pki: Pki, name: str, subject: str, extensions: str) -> None:
-    """Signed by the `ca` of the same folder, except for `ca` itself."""
+    """Create a certificate signed by the `ca` of the same folder. `ca` itself is self-signed."""
     configuration = pki.folder / f"{name}.cnf"
     configuration.write_text(
         f"[req]\ndistinguished_name=subject\nprompt=no\nx509_extensions=ext\n[subject]\n{subject}\n[ext]\n{extensions}\n"

@@ -10,7 +10,7 @@ from localcluster.shell import succeeds
 
 
 def check() -> None:
-    """Raises CannotContinue with one sentence on the first thing that is missing. Takes milliseconds and changes nothing."""
+    """Raise CannotContinue with one sentence on the first missing prerequisite. Takes milliseconds and changes nothing."""
     check_user()
     if not _has_overlayfs():
         raise CannotContinue("this kernel has no overlayfs, on which containers live, and `modprobe overlay` failed; use another kernel.")
@@ -21,7 +21,7 @@ def check() -> None:
 
 
 def check_user() -> None:
-    """Raises CannotContinue unless this is root on Linux."""
+    """Raise CannotContinue unless this is root on Linux."""
     if sys.platform != "linux":
         raise CannotContinue("the local cluster needs Linux; on this system use Docker, with which `make demo` runs in kind.")
     if os.geteuid() != 0:

@@ -1,4 +1,4 @@
-"""What /proc says about processes: who lives, who is who, who listens."""
+"""Information on processes from /proc: which are alive, their identity, and their listening sockets."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _START_TIME = 21
 
 
 def start_time(pid: int) -> int | None:
-    """Clock ticks after boot at which the process started, None if it is gone or a zombie. With the pid it names a process for good."""
+    """Return the process's start in clock ticks after boot, or None if it is gone or a zombie. Together with the pid it is unique."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -21,12 +21,12 @@ def start_time(pid: int) -> int | None:
 
 
 def boot_id() -> str:
-    """Changes with every boot: start times of different boots say nothing about each other."""
+    """Return the id of this boot. Start times of different boots are not comparable."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def command_line(pid: int) -> list[str]:
-    """The process's words, [] when it is gone or a kernel thread."""
+    """Return the process's arguments, or [] if it is gone or a kernel thread."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     except (FileNotFoundError, ProcessLookupError):
@@ -34,12 +34,12 @@ def command_line(pid: int) -> list[str]:
 
 
 def processes() -> Iterator[int]:
-    """Every process id of this moment."""
+    """Return an iterator over all current process ids."""
     return (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
 
 
 def listeners(port: int) -> list[tuple[str, int]]:
-    """(IPv4 address or "::", socket inode) of everything that listens on the port."""
+    """Return (IPv4 address or "::", socket inode) of everything that listens on the port."""
     found = []
     for table, wildcard in (("tcp", None), ("tcp6", "::")):
         path = Path("/proc/net", table)
@@ -52,7 +52,7 @@ def listeners(port: int) -> list[tuple[str, int]]:
 
 
 def owner(inode: int) -> str:
-    """`name (pid N)` of the process that holds the socket."""
+    """Return `name (pid N)` of the process that holds the socket."""
     target = f"socket:[{inode}]"
     for pid in processes():
         try:

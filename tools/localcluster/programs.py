@@ -1,4 +1,4 @@
-"""Finds the programs that this project's Python files start and that are not on the list of `debian.py`."""
+"""Finds the programs that this project's Python files start but `debian.py` does not list."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ FOLDERS = ("tools", "tests", "bench", "operator/flowsession_agent", "operator/fl
 STARTERS = frozenset(
     {"run", "Popen", "call", "check_call", "check_output", "succeeds", "create_subprocess_exec", "which", "execv", "execvp", "execvpe"}
 )
-"""Functions whose first argument, or its first word, is a program. What is executed in a pod or a container has other names."""
+"""Functions whose first argument, or its first word, is a program. Functions that run something in a pod or container have other names."""
 
 _MODULES = frozenset({"subprocess", "asyncio", "shutil", "os", "shell"})
 
@@ -21,7 +21,7 @@ _SEGMENT = re.compile(r"[;|&\n({`]")
 
 
 def unlisted(root: Path = paths.CHECKOUT) -> list[str]:
-    """`FILE:LINE: PROGRAM`, for each start of a program that the list lacks."""
+    """Return `FILE:LINE: PROGRAM` for each start of an unlisted program."""
     known = debian.known()
     files = sorted(file for folder in FOLDERS for file in (root / folder).rglob("*.py"))
     found = ((file.relative_to(root), line, word) for file in files for line, word in started(file.read_text()))
@@ -29,10 +29,10 @@ def unlisted(root: Path = paths.CHECKOUT) -> list[str]:
 
 
 def started(source: str) -> Iterator[tuple[int, str]]:
-    """The programs that a Python source starts, with their lines.
+    """Yield the programs that a Python source starts, with their lines.
 
-    Those are words that it gives to one of STARTERS, and the first words of lists with options and of shell commands, where they are
-    programs of this machine.
+    These are the words passed to one of STARTERS, and the first words of lists with options and of shell commands if they name programs
+    of this machine.
     """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and node.args and _called(node.func) in STARTERS:
@@ -45,7 +45,7 @@ def started(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _of_shell(words: ast.List) -> Iterator[tuple[int, str]]:
-    """First words of the commands in `["sh", "-c", SCRIPT]`."""
+    """Yield the first words of the commands in `["sh", "-c", SCRIPT]`."""
     texts = [_text(word) for word in words.elts]
     if len(texts) > 2 and texts[0] in ("sh", "bash") and texts[1] == "-c":
         segments = (segment.split() for segment in _SEGMENT.split(texts[2]))
@@ -53,7 +53,7 @@ def _of_shell(words: ast.List) -> Iterator[tuple[int, str]]:
 
 
 def _called(function: ast.expr) -> str:
-    """The function's name; empty for a method of some object."""
+    """Return the function's name, or an empty string for a method of some object."""
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id in _MODULES:
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""

@@ -1,4 +1,4 @@
-"""kube-proxy: one serves the whole machine, because both nodes live in its network namespace."""
+"""kube-proxy: one serves the whole machine, because both nodes are in its network namespace."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from localcluster.daemons import Daemon
 
 
 def daemon(kubeconfig: Path) -> Daemon:
-    """kube-proxy in nftables mode, configured."""
+    """Return kube-proxy in nftables mode, configured."""
     configuration = paths.RUN / "kube-proxy.json"
     files.write(configuration, json.dumps(_configuration(kubeconfig), indent=1))
     ports = [(layout.API_ADDRESS, layout.PROXY_HEALTH_PORT), (layout.API_ADDRESS, layout.PROXY_METRICS_PORT)]
@@ -28,7 +28,7 @@ def _configuration(kubeconfig: Path) -> dict[str, object]:
         "detectLocalMode": "ClusterCIDR",
         "healthzBindAddress": f"{layout.API_ADDRESS}:{layout.PROXY_HEALTH_PORT}",
         "metricsBindAddress": f"{layout.API_ADDRESS}:{layout.PROXY_METRICS_PORT}",
-        # The connection tracking limits are the machine's; zero means: leave them.
+        # The connection tracking limits are the machine's. Zero leaves them unchanged.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "oomScoreAdj": 0,
     }

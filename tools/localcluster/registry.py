@@ -1,4 +1,4 @@
-"""A real OCI registry (github.com/distribution/distribution) on this machine, and what tests push to it; no cluster needs one."""
+"""A real OCI registry (github.com/distribution/distribution) on this machine, and functions to push to it. Only for tests."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ BASE = "org.opencontainers.image.base"
 
 
 class Registry:
-    """Plain http; with `tokens` it lets in only whoever shows one of its token service's."""
+    """A registry on plain HTTP. With `tokens` it requires a token of that token service."""
 
     def __init__(self, folder: Path, *, tokens: "Tokens | None" = None) -> None:
         binaries.build(binaries.REGISTRY)
@@ -51,29 +51,29 @@ class Registry:
             raise CannotContinue(f"the registry does not serve; see {folder}/registry.log")
 
     def stop(self) -> None:
-        """Ends it; what was pushed stays in its folder."""
+        """Stop the registry. Its folder keeps what was pushed."""
         self._process.kill()
         self._process.wait()
 
     def push(self, name: str, *, labels: Mapping[str, str] | None = None, annotations: Mapping[str, str] | None = None) -> str:
-        """An image without layers, by `repository:tag`; its digest."""
+        """Push an image without layers as `repository:tag`, and return its digest."""
         repository, _, tag = name.partition(":")
         return self._put_image(repository, tag, labels or {}, annotations or {})
 
     def digest(self, name: str) -> str:
-        """What a tag means now."""
+        """Return the digest that a tag refers to now."""
         repository, _, tag = name.partition(":")
         return self._request("HEAD", repository, f"manifests/{tag}", headers=_ANY).headers["Docker-Content-Digest"]
 
     def tag(self, name: str, other: str) -> None:
-        """Has another tag of the same repository mean this image."""
+        """Make another tag of the same repository refer to this image."""
         repository, _, tag = name.partition(":")
         found = self._request("GET", repository, f"manifests/{tag}", headers=_ANY)
         headers = {"Content-Type": found.headers["Content-Type"]}
         self._request("PUT", repository, f"manifests/{other.partition(':')[2]}", body=found.data, headers=headers)
 
     def push_index(self, name: str, *platforms: Mapping[str, str]) -> tuple[str, list[str]]:
-        """An index of one image for each mapping of labels; its digest, and theirs."""
+        """Push an index with one image for each mapping of labels. Return its digest, and the images' digests."""
         repository, _, tag = name.partition(":")
         digests = [self._put_image(repository, "", labels, {}) for labels in platforms]
         entries = [
@@ -132,7 +132,7 @@ class Registry:
 
 
 class Tokens:
-    """The keys of a token service, which is the test's own (https://distribution.github.io/distribution/spec/auth/jwt)."""
+    """The keys of the test's own token service (https://distribution.github.io/distribution/spec/auth/jwt)."""
 
     def __init__(self, realm: str) -> None:
         self.realm = realm
@@ -143,7 +143,7 @@ class Tokens:
         }
 
     def mint(self, repository: str, *actions: str) -> str:
-        """What opens one repository for a minute."""
+        """Return a token that gives access to one repository for a minute."""
         now = int(time.time())
         claims = {"iss": "tests", "sub": "", "aud": "tests", "iat": now, "nbf": now - 5, "exp": now + 60, "jti": str(now)}
         claims["access"] = [{"type": "repository", "name": repository, "actions": list(actions)}]

@@ -1,4 +1,4 @@
-"""Talks to the nodes' containerds with ctr: whether they serve, what images they have, new images."""
+"""Uses ctr with the nodes' containerds: whether they serve, what images they have, and importing images."""
 
 from collections.abc import Container
 from pathlib import Path
@@ -13,7 +13,7 @@ _START_SECONDS = 60
 
 
 def wait_until_serving(node: Node) -> None:
-    """Raises CannotContinue, naming the log, when the node's containerd doesn't answer in time."""
+    """Wait until the node's containerd serves. Raises CannotContinue, naming the log, on timeout."""
     daemon = nodes.containerd(node)
 
     def serving() -> bool:
@@ -25,25 +25,25 @@ def wait_until_serving(node: Node) -> None:
 
 
 def check_up(node: Node) -> None:
-    """Raises CannotContinue when the node's containerd isn't running."""
+    """Raise CannotContinue if the node's containerd isn't running."""
     if nodes.containerd(node).pid() is None:
         raise CannotContinue(f"{node.name} is not running; bring the local cluster up first (make cluster-up).")
 
 
 def images(node: Node) -> dict[str, str]:
-    """Image reference -> digest of its manifest. An image also appears under `sha256:ID`, by its configuration's digest."""
+    """Return image reference -> digest of its manifest. An image also appears under `sha256:ID`, by its configuration's digest."""
     lines = run(*_ctr(node), "images", "list").splitlines()[1:]
     return {words[0]: words[2] for words in (line.split() for line in lines) if len(words) > 2}
 
 
 def has(node: Node, reference: str, image_id: str) -> bool:
-    """Whether the node has the very image under this name."""
+    """Return whether the node has exactly this image under this name."""
     known = images(node)
     return reference in known and known[reference] == known.get(image_id)
 
 
 def import_archive(node: Node, archive: Path, reference: str) -> bool:
-    """Puts the archive's image on the node; False when it was there."""
+    """Import the archive's image on the node. Return False if it was there already."""
     if reference in images(node):
         return False
     run(*_ctr(node), "images", "import", "--local", archive)
@@ -56,7 +56,7 @@ def import_archive(node: Node, archive: Path, reference: str) -> bool:
 
 
 def forget_others(node: Node, repository: str, *, keep: Container[str]) -> None:
-    """Removes the repository's images but those to keep; a container that runs keeps what it stands on."""
+    """Remove the repository's images except those to keep. A running container keeps its image's data."""
     for reference in images(node):
         if reference.rpartition(":")[0] == repository and reference not in keep:
             run(*_ctr(node), "images", "remove", reference)

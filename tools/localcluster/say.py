@@ -1,4 +1,4 @@
-"""What the tool tells the person at the terminal: progress lines, and one sentence when it can't go on."""
+"""The tool's messages to the person at the terminal: progress lines, and one sentence if it can't continue."""
 
 import sys
 import time
@@ -7,9 +7,9 @@ _started = time.monotonic()
 
 
 class CannotContinue(Exception):
-    """The one sentence that the person gets, with the way out; the command exits 1 after it."""
+    """Carries one sentence for the person, with a remedy. The command prints it and exits 1."""
 
 
 def progress(message: str) -> None:
-    """One line of progress with the seconds since the command started."""
+    """Print one line of progress with the seconds since the command started."""
     print(f"[{time.monotonic() - _started:6.1f} s] {message}", file=sys.stderr, flush=True)

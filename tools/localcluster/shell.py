@@ -1,4 +1,4 @@
-"""Runs other programs, and turns their failure into one sentence."""
+"""Runs other programs and turns their failures into one sentence."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from localcluster.say import CannotContinue
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: str | None = None) -> str:
-    """What the command printed on stdout. `env` is added to ours. Raises CannotContinue with the command's own last words."""
+    """Run the command and return its stdout. `env` is added to our environment. Raises CannotContinue with its last lines."""
     words = [str(word) for word in command]
     try:
         result = subprocess.run(
@@ -24,7 +24,7 @@ def run(*command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | 
 
 
 def succeeds(*command: str | Path) -> bool:
-    """Whether the command exists and exits 0; its output goes nowhere."""
+    """Return whether the command exists and exits 0. Its output is discarded."""
     try:
         return subprocess.run([str(word) for word in command], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline; nothing here sleeps for its own sake."""
+"""Waiting for a condition with a deadline. Nothing here sleeps for a fixed time."""
 
 import time
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from localcluster.say import progress
 
 
 def until(condition: Callable[[], bool], *, seconds: float, every: float = 0.05, saying: str = "") -> bool:
-    """Whether the condition came true in time. With `saying`, tells the person every ten seconds what is being waited for.
+    """Return whether the condition became true in time. With `saying`, tell the person every ten seconds what the wait is for.
 
-    What the condition raises ends the wait: a program that died won't come up any more.
+    An exception in the condition ends the wait, e.g. because a program died.
     """
     deadline = time.monotonic() + seconds
     next_word = time.monotonic() + 10

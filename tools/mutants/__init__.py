@@ -1,1 +1,1 @@
-"""Mutation runs: small changes of the decisions and the engine, each of which some unit test should notice."""
+"""Mutation runs: small changes to the decisions and the engine, each of which some unit test should detect."""

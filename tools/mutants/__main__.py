@@ -25,7 +25,7 @@ A_MODULE = "operator/flowsession/model/times.py"
 
 
 def main() -> None:
-    """Everything that it writes is below `.venv/mutants`; the report is printed, and kept there."""
+    """Run the mutants and print the report. It is also stored below `.venv/mutants`, like everything else that this writes."""
     parser = argparse.ArgumentParser(prog="mutants", description=__doc__)
     parser.add_argument("--sample", type=int, default=300, help="how many mutants (300)")
     parser.add_argument("--seed", type=int, default=1, help="which sample (1); the same one for the same seed and sources")

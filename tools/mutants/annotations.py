@@ -1,4 +1,4 @@
-"""Where a source file has types, which are not mutated."""
+"""Locations of type annotations in a source file, which are not mutated."""
 
 import ast
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ Span = tuple[tuple[int, int], tuple[int, int]]
 
 
 def annotations(source: str) -> list[Span]:
-    """Where types are written: mypy reads them, no test can."""
+    """Return where type annotations are: mypy reads them, but no test can detect a change."""
     nodes: list[ast.expr | None] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.AnnAssign | ast.arg):
@@ -18,5 +18,5 @@ def annotations(source: str) -> list[Span]:
 
 
 def inside(span: Sequence[tuple[int, int]], spans: Iterable[Span]) -> bool:
-    """Whether a place is within one of them."""
+    """Return whether a place is within one of them."""
     return any(start <= tuple(span[0]) and tuple(span[1]) <= end for start, end in spans)

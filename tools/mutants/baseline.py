@@ -1,4 +1,4 @@
-"""A copy of the checkout, and one run of its unit tests that says which test touches which line and how long it takes."""
+"""A copy of the checkout, and one run of its unit tests that records which test touches which line, and how long it takes."""
 
 import hashlib
 import json
@@ -23,11 +23,11 @@ ELSEWHERE = (
     "test_patterns.py",
     "test_programs.py",
 )
-"""What of `tests/unit` judges other code, or sources as text."""
+"""Files of `tests/unit` that test other code, or sources as text."""
 
 
 def copy(checkout: Path, to: Path) -> str:
-    """Copies what git knows or would add; what is mutated is the copy. Returns a digest of code and tests."""
+    """Copy the files that git knows or would add. The mutants are made in the copy. Returns a digest of code and tests."""
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=checkout, check=True, capture_output=True, text=True
     ).stdout.split("\0")
@@ -42,18 +42,18 @@ def copy(checkout: Path, to: Path) -> str:
 
 
 def tests(tree: Path, slow: bool) -> list[str]:
-    """What pytest is to collect."""
+    """Return pytest's arguments for the tests to collect."""
     ignored = [f"--ignore={tree}/tests/unit/{name}" for name in ELSEWHERE]
     return [f"{tree}/tests/unit", f"--rootdir={tree}", *ignored, *(f"--ignore-glob={tree}/{name}" for name in SLOW if not slow)]
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """For pytest in the copy: the copy's modules go before those that are installed."""
+    """Return the environment for pytest in the copy: the copy's modules take precedence over installed ones."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(tree / folder) for folder in ("operator", "tools", "tests"))}
 
 
 def run(tree: Path, kept: Path, digest: str, slow: bool) -> Baseline:
-    """Runs the unit tests, or reads what a run over the same files found."""
+    """Run the unit tests, or read the result of a run over the same files."""
     coverage, durations, of = kept / "coverage", kept / "durations.json", kept / "digest"
     digest += " slow" * slow
     if not (of.exists() and of.read_text() == digest):
@@ -81,5 +81,5 @@ def _by_line(lines: dict[int, frozenset[str]]) -> dict[int, frozenset[str]]:
 
 
 def _tests(contexts: Iterable[str]) -> frozenset[str]:
-    """pytest-cov calls a context `NODE|run`; what runs at import has an empty one."""
+    """Return the tests of contexts: pytest-cov names a context `NODE|run`, and the one for imports is empty."""
     return frozenset(context.rpartition("|")[0] for context in contexts)

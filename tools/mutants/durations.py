@@ -11,7 +11,7 @@ SECONDS: dict[str, float] = defaultdict(float)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Called for setup, call and teardown."""
+    """Add up setup, call and teardown."""
     SECONDS[report.nodeid] += report.duration
 
 

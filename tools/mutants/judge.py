@@ -1,4 +1,4 @@
-"""Runs tests over one mutant, in a process of its own that is ended with all that it started."""
+"""Runs tests against a mutant in its own process, which is ended with everything that it started."""
 
 import contextlib
 import importlib.abc
@@ -21,10 +21,10 @@ import pytest
 from mutants import patch
 
 FOREIGN = ["pytest", "pytest_asyncio.plugin", "hypothesis.strategies", "aiohttp.web", "kopf", "kubernetes.client", "pydantic", "yaml"]
-"""Imported once for all runs that import the project's own modules anew."""
+"""Modules imported once for all runs that import the project's own modules anew."""
 
 MEMORY = 4 * 1024**3
-"""Address space of a run: a loop that a mutant makes endless may fill a list."""
+"""Bytes of address space of a run: a mutant's endless loop may fill a list."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Mutant:
     original: str
     mutated: str
     at_import: bool
-    """Its line runs when the module is imported, if perhaps not only then."""
+    """Whether its line runs when the module is imported, perhaps not only then."""
 
 
 @dataclass(eq=False)
 class Judge:
-    """A pytest plugin: collects all tests, then hands itself to `work` in place of running them."""
+    """A pytest plugin that collects all tests, then calls `work` with itself instead of running them."""
 
     tree: Path
     log: Path
@@ -50,7 +50,7 @@ class Judge:
     out: TextIO | None = None
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Everything is imported and collected here."""
+        """Call `work`, now that everything is imported and collected."""
         if session.testsfailed:
             raise session.Interrupted(f"{session.testsfailed} errors during collection")
         self.session, self.items = session, {item.nodeid: item for item in session.items}
@@ -59,12 +59,12 @@ class Judge:
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Into the log, which holds the last mutant's run."""
+        """Write failures to the log, which holds the last mutant's run."""
         if report.failed:
             print(report.nodeid, report.longreprtext, sep="\n", file=self.out)
 
     def passes(self, mutant: Mutant, tests: Sequence[str], seconds: float) -> bool | None:
-        """Whether all of the tests pass; None where they were not through within the time of processor, or four times that on the clock."""
+        """Return whether all tests pass, or None if they exceed 20 s plus 4 * `seconds` of CPU, or four times that on the clock."""
         allowed = int(20 + 4 * seconds)
         functions = None if mutant.at_import else patch.changed_functions(mutant.original, mutant.mutated, str(mutant.path))
         process: BaseProcess
@@ -92,7 +92,7 @@ class Judge:
         assert self.session
         self.session.config.pluginmanager.unregister(name="terminalreporter")
         hooks = self.session.config.hook
-        items = [self.items[test] for test in tests if test in self.items]  # some names have a time in them
+        items = [self.items[test] for test in tests if test in self.items]  # some names contain a time
         for item, following in zip(items, [*items[1:], None], strict=True):
             hooks.pytest_runtest_protocol(item=item, nextitem=following)
             if self.session.testsfailed:
@@ -113,12 +113,12 @@ def _confine(processor: int, log: Path) -> TextIO:
 
 
 class _Changed(importlib.machinery.SourceFileLoader):
-    """Loads other text than the file has."""
+    """Load another text than the file's."""
 
     text = ""
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - importlib's words
-        """Never from a cache."""
+        """Compile the text, without a cache."""
         code: CodeType = compile(self.text, self.path, "exec")
         return code
 
@@ -130,12 +130,12 @@ class _Finder(importlib.abc.MetaPathFinder):
         self.loader.text = mutant.mutated
 
     def find_spec(self, fullname: str, *_: object) -> importlib.machinery.ModuleSpec | None:
-        """Only for the mutant."""
+        """Find only the mutant."""
         return importlib.util.spec_from_file_location(fullname, self.loader.path, loader=self.loader) if fullname == self.name else None
 
 
 class _Chosen:
-    """A pytest plugin: only these tests, in this order."""
+    """A pytest plugin that runs only these tests, in this order."""
 
     def __init__(self, tests: Sequence[str]) -> None:
         self.order = {test: place for place, test in enumerate(tests)}

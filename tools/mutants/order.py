@@ -1,4 +1,4 @@
-"""Which tests a mutant is shown to, and in which order."""
+"""The tests to run for a mutant, and their order."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -10,30 +10,30 @@ SLOW = (
     "tests/unit/test_processor_time.py",
     "tests/unit/flow/test_archive_costs.py",
 )
-"""Made-up days, properties and the largest inputs: they judge, if they are asked at all, only what the others let live."""
+"""Simulated days, properties and the largest inputs. They run, if at all, only for mutants that survive the other tests."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the unmutated tests touched: files of the copy -> line -> tests; under line 0 those that touch any line of the file.
-    What runs at import is touched by the test without a name."""
+    """What the unmutated tests touched: files of the copy -> line -> tests. Line 0 has those that touch any line of the file. Lines
+    that run at import are touched by the test with the empty name."""
 
     tests: dict[str, dict[int, frozenset[str]]]
     seconds: dict[str, float]
 
     def of_line(self, module: str, line: int) -> frozenset[str]:
-        """The tests that may notice a change of the line: what runs at import may be noticed by any test of the module."""
+        """Return the tests that may detect a change of the line. For a line that runs at import these are all tests of the module."""
         touched = self.tests.get(module, {})
         if not self.at_import(module, line):
             return touched.get(line, frozenset())
-        return touched.get(0, frozenset()) - {""} or frozenset(self.seconds)  # nothing but constants and types: anybody may use them
+        return touched.get(0, frozenset()) - {""} or frozenset(self.seconds)  # only constants and types, which any test may use
 
     def at_import(self, module: str, line: int) -> bool:
-        """Whether the line runs when the module is imported, if perhaps not only then."""
+        """Return whether the line runs when the module is imported, perhaps not only then."""
         return "" in self.tests.get(module, {}).get(line, frozenset())
 
     def rounds(self, module: str, line: int, most_seconds: float) -> list[list[str]]:
-        """Those tests in the order in which they are asked: first the ones beside the module, fastest first, the slow ones last."""
+        """Return those tests in rounds: those in the module's own test folder, other quick ones, slow ones. Fastest first."""
         folder = module.replace("operator/flowsession/", "tests/unit/").rpartition("/")[0] + "/"
         ordered = sorted(self.of_line(module, line), key=lambda test: self.seconds.get(test, 0.0))
         slow = [test for test in ordered if any(fnmatch(test.partition("::")[0], pattern) for pattern in SLOW)]

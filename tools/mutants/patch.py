@@ -1,4 +1,4 @@
-"""A mutant within functions is put into the functions that are already imported: importing anew takes longer than most tests."""
+"""Patches a mutant's functions into the imported ones, since importing again takes longer than most tests."""
 
 import gc
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ CLASS_BODIES_LACK = 0x1
 
 
 def changed_functions(original: str, mutated: str, path: str) -> dict[tuple[str, int], CodeType] | None:
-    """New code by name and first line; None where something changes that runs when the module is imported."""
+    """Return new code by name and first line, or None if the change affects what runs at import."""
     old, new = compile(original, path, "exec"), compile(mutated, path, "exec")
     return dict(_differences(old, new)) if _own(old) == _own(new) else None
 
@@ -28,7 +28,7 @@ def _inner(code: CodeType) -> list[CodeType]:
 
 
 def _own(code: CodeType) -> tuple[object, ...]:
-    """What runs at import: the code of the module and of its classes' bodies."""
+    """Return what runs at import: the code of the module and of its classes' bodies."""
     constants = [repr(constant) for constant in code.co_consts if not isinstance(constant, CodeType)]
     inner = _inner(code)
     bodies = [_own(body) for body in inner if not body.co_flags & CLASS_BODIES_LACK]
@@ -36,7 +36,7 @@ def _own(code: CodeType) -> tuple[object, ...]:
 
 
 def put(functions: dict[tuple[str, int], CodeType], path: str) -> int:
-    """Gives the functions of this process their new code; how many it found."""
+    """Give this process's functions their new code, and return how many were found."""
     found = 0
     for thing in gc.get_objects():
         if isinstance(thing, FunctionType) and thing.__code__.co_filename == path:

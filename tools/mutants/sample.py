@@ -1,4 +1,4 @@
-"""Which mutants are tried: places are drawn by chance, then one of the changes that Cosmic Ray knows for each."""
+"""The sample of mutants: randomly drawn places, then one of Cosmic Ray's changes for each."""
 
 import random
 from collections import defaultdict
@@ -11,11 +11,11 @@ from cosmic_ray.work_item import WorkItem
 from mutants.annotations import annotations, inside
 
 MUTATED = ("flow", "requirements", "images", "model", "manifests", "reconcile", "engine")
-"""Folders of `operator/flowsession`: what decides, and what carries decisions out."""
+"""Folders of `operator/flowsession` that make decisions or carry them out."""
 
 
 def draw(tree: Path, session: Path, size: int, seed: int) -> list[WorkItem]:
-    """A sample of all mutants of the tree, the same for the same seed and sources."""
+    """Return a sample of all mutants of the tree, the same for the same seed and sources."""
     modules = sorted(path for folder in MUTATED for path in (tree / "operator" / "flowsession" / folder).rglob("*.py"))
     with use_db(str(session), WorkDB.Mode.create) as database:
         if not database.num_work_items:

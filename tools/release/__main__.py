@@ -1,4 +1,4 @@
-"""`python -m release FOLDER ADDRESS`: writes what comes with a release; krew finds the archive at ADDRESS/VERSION."""
+"""`python -m release FOLDER ADDRESS`: writes the files of a release. krew finds the archive at ADDRESS/VERSION."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ PROGRAM, ARCHIVE, MANIFEST, K9S = "kubectl-flow.pyz", "kubectl-flow.tar.gz", "ku
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files and name them."""
+    """Write the files and print their names."""
     folder, address = arguments
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
 
 
 def files(address: str) -> dict[str, bytes]:
-    """The content of each file of a release."""
+    """Return the content of each file of a release."""
     program = pyz.build(CHECKOUT / "operator")
     archive = packed({PROGRAM: (program, 0o755), "LICENSE": ((CHECKOUT / "LICENSE").read_bytes(), 0o644)})
     return {
@@ -39,7 +39,7 @@ def files(address: str) -> dict[str, bytes]:
 
 
 def manifest(uri: str, archive: bytes) -> str:
-    """krew's manifest of this release."""
+    """Return krew's manifest of this release."""
     text = (CHECKOUT / "integrations" / MANIFEST).read_text()
     for name, value in (("VERSION", f"v{__version__}"), ("URI", uri), ("SHA256", hashlib.sha256(archive).hexdigest())):
         text = text.replace(f"${{{name}}}", value)
@@ -47,7 +47,7 @@ def manifest(uri: str, archive: bytes) -> str:
 
 
 def packed(contents: dict[str, tuple[bytes, int]]) -> bytes:
-    """A .tar.gz of files with their modes, without times and owners."""
+    """Return a .tar.gz of files with their modes, without times and owners."""
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         for name, (content, mode) in contents.items():

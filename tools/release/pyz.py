@@ -1,4 +1,4 @@
-"""`kubectl flow` as one file: its own modules, and those libraries of the extra `cli` that it imports, as they are installed here."""
+"""`kubectl flow` as one file: its own modules, and the libraries of the extra `cli` that it imports, as installed here."""
 
 import hashlib
 import io
@@ -7,16 +7,16 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 LIBRARIES = ("click", "pathspec", "pyyaml", "rich")
-"""Those that rich has for source text and Markdown, pygments and markdown-it-py, are not among them: nothing here is either."""
+"""Without pygments and markdown-it-py, which rich needs for source text and Markdown: the program prints neither."""
 
 OWN = ("flowsession/__init__.py", "flowsession/api/__init__.py", "flowsession/api/quantity.py", "flowsession_cli", "flowsession_protocol")
 SHEBANG = b"#!/usr/bin/env python3\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The oldest time that a zip can hold: the bytes depend on the modules alone."""
+"""The oldest time that a zip can hold, so that the bytes depend on the modules alone."""
 
 
 def build(operator: Path) -> bytes:
-    """Return the file's bytes: the same modules give the same. `operator`: the folder with this project's packages."""
+    """Return the file's bytes, which are the same for the same modules. `operator` is the folder with this project's packages."""
     members = {**_own(operator), **{name: text for library in LIBRARIES for name, text in _library(distribution(library)).items()}}
     digest = hashlib.sha256()
     for name, text in sorted(members.items()):
@@ -38,7 +38,7 @@ def _own(operator: Path) -> dict[str, bytes]:
 
 
 def _library(library: Distribution) -> dict[str, bytes]:
-    """Its Python modules and its licence."""
+    """Return its Python modules and its license."""
     found = {}
     for file in library.files or ():
         path, name = Path(str(library.locate_file(file))), file.as_posix()

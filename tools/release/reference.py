@@ -1,4 +1,4 @@
-"""The reference page of `kubectl flow`, made from the program: `python -m release.reference [--check]`."""
+"""The reference page of `kubectl flow`, generated from the program: `python -m release.reference [--check]`."""
 
 import inspect
 import sys
@@ -22,7 +22,7 @@ Errors are one sentence on standard error and exit status 1; 2 is wrong usage, 1
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page; with --check, say if it is stale and return 1."""
+    """Write the page. With --check, report if it is stale and return 1."""
     text = page()
     if "--check" in arguments:
         if PAGE.exists() and PAGE.read_text() == text:
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
 
 def page() -> str:
-    """The page's text."""
+    """Return the page's text."""
     return "\n".join([_HEAD, *(_section(path, command) for path, command in _commands(app.cli, ()))])
 
 
@@ -62,7 +62,7 @@ def _section(path: tuple[str, ...], command: click.Command) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Its paragraphs as lines; what click leaves as it is, below \\b, is a block."""
+    """Return the text's paragraphs as lines. What click leaves unwrapped, below \\b, becomes a block."""
     found: list[str] = []
     for paragraph in text.split("\n\n"):
         if paragraph.startswith("\b\n"):

@@ -1,6 +1,6 @@
-"""Starts `kubectl flow` from its one file, which is unpacked once into the user's cache, where Python keeps what it has compiled.
+"""Starts `kubectl flow` from its one file, which is unpacked once into the user's cache, where Python caches compiled modules too.
 
-It has to be understood by every Python that may be called python3, so that an old one can be told.
+Every Python that may be called python3 must be able to parse this, so that an old one can report that it is too old.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -9,15 +9,15 @@ import os
 import sys
 
 DIGEST = ""
-"""Of all that is in the file; filled in when it is made."""
+"""Hash of all that is in the file, filled in by the build."""
 
 NEEDED = (3, 11)
 NEWEST = 20
-"""The last minor version of Python that is looked for."""
+"""The newest minor version of Python to look for."""
 
 
 def main():
-    """Run the program, or its completion where kubectl calls it by that name; with a newer Python where this one is too old."""
+    """Run the program, or its completion if kubectl calls it by that name. Use a newer Python if this one is too old."""
     if sys.version_info[:2] < NEEDED:
         with_newer_python()
     archive = os.path.dirname(os.path.abspath(__file__))
@@ -30,7 +30,7 @@ def main():
 
 
 def with_newer_python():
-    """Become a newer Python that is on the PATH. Exits with a sentence if there is none."""
+    """Become a newer Python that is on the PATH. Exits with a message if none is found."""
     import subprocess
     from shutil import which
 
@@ -43,7 +43,7 @@ def with_newer_python():
 
 
 def unpacked(archive):
-    """Return the folder with the unpacked modules; the file itself, which is slower, where the cache can't be written."""
+    """Return the folder with the unpacked modules, or the file itself, which is slower, if the cache can't be written."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     parent = os.path.join(cache, "kubectl-flow")
     folder = os.path.join(parent, DIGEST)
@@ -60,7 +60,7 @@ def unpacked(archive):
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(coming)
         os.rename(coming, folder)
-    except OSError:  # no room, no rights, or another call was faster
+    except OSError:  # no space, no permission, or a concurrent call was faster
         shutil.rmtree(coming, ignore_errors=True)
     return folder if os.path.isdir(folder) else archive
 

@@ -1,4 +1,4 @@
-"""Prompt flow's looks, once a second, come soon in a short run and as seldom as before in a long one."""
+"""Prompt flow's batch engine, which polls once a second, polls sooner in a short run and at the old rate in a long one."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from flowsession_agent.session import batch_engine
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
-    """Prompt flow's modules, each as one that waits."""
+    """Stubs of prompt flow's modules, each with the module by which it waits."""
     made = {}
     for name, used in batch_engine.LOOKS.items():
         parts = name.split(".")
@@ -24,7 +24,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
 
 
 def waits(monkeypatch: pytest.MonkeyPatch, engine: dict[str, ModuleType], *, ran: float) -> list[float]:
-    """How long each of its modules waits when the run has taken that long and it asks for a second."""
+    """Return how long each module waits if it asks for a second when the run has taken `ran` seconds."""
     asked: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -59,5 +59,5 @@ def test_all_else_of_the_modules_is_as_it_was(engine: dict[str, ModuleType]) -> 
 
 
 def test_another_version_of_prompt_flow_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "promptflow", None)  # no import of it succeeds
+    monkeypatch.setitem(sys.modules, "promptflow", None)  # importing it fails
     batch_engine.poll_sooner()

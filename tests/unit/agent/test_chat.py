@@ -1,4 +1,4 @@
-"""What one round of a chat gives to a flow, and the history that comes of it."""
+"""The inputs that one round of a chat gives to a flow, and the history that results."""
 
 import pytest
 

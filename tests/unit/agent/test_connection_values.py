@@ -1,4 +1,4 @@
-"""Whatever a connection's Secret holds, nothing that is said of it has one of its values."""
+"""Whatever a connection's Secret holds, no message about the connection contains one of its values."""
 
 import json
 import tempfile
@@ -12,7 +12,7 @@ from flowsession_agent.connections import refusals
 from flowsession_protocol.connection_kinds import KINDS
 
 SECRET = "qX7Zsekret"
-"""What every value holds, and no word of ours."""
+"""Part of every value, and of none of our messages."""
 
 FIELDS = sorted(
     {field for kind in KINDS.values() for field in kind.fields} | {"apikey", "api-key", "base", "key", "configs.a", "secrets.b", "name"}
@@ -25,14 +25,14 @@ FOUND: set[str] = set()
 
 @st.composite
 def values(draw: st.DrawFn) -> str:
-    """A value as people write them: with quotes, colons and lines that are missing or too many."""
+    """Draw a value as people write them: with quotes, colons and line ends that are missing or superfluous."""
     around = st.text(alphabet="ab :#{}[]'\"\n\t\\-<>*&!|%@é", max_size=6)
     return f"{draw(around)}{SECRET}{draw(around)}"
 
 
 @st.composite
 def secrets(draw: st.DrawFn) -> dict[str, str]:
-    """The keys of a Secret: a field each, or a connection.yaml that may be none."""
+    """Draw the keys of a Secret: one per field, or a connection.yaml that may be broken."""
     fields: dict[str, object] = dict(draw(st.lists(st.tuples(st.sampled_from(FIELDS), values()), max_size=6)))
     kind = draw(st.sampled_from(TYPES))
     if draw(st.booleans()):
@@ -62,5 +62,5 @@ def test_no_value_is_said(keys: dict[str, str]) -> None:
 
 
 def test_the_examples_show_something() -> None:
-    """Runs after the one above: Secrets that are all as they should be, or never, would prove nothing."""
+    """Runs after the test above. Secrets that are all valid, or all invalid, would prove nothing."""
     assert {"", "ConnectionField", "ConnectionType", "ConnectionInvalid"} <= FOUND

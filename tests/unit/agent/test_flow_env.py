@@ -1,4 +1,4 @@
-"""What a flow's process is started with."""
+"""The environment with which a flow's process starts."""
 
 import os
 from pathlib import Path

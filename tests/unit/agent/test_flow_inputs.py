@@ -1,4 +1,4 @@
-"""Which inputs, nodes and variants a flow has, told from its files."""
+"""Which inputs, nodes and variants a flow has, found in its files."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The one line about a flow that failed."""
+"""The one line that explains a failed flow."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What of a flow folder stands in the way of a process that was forked ahead."""
+"""Which files of a flow folder rule out a process that was forked ahead."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Flows of another environment in a session: whose spans they make."""
+"""Flows of another environment that run in a session: which environment their spans name."""
 
 import json
 

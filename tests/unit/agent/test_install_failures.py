@@ -1,4 +1,4 @@
-"""What is told of an install that failed, by the words of uv 0.13 and pip 26."""
+"""The explanation of a failed install, from the output of uv 0.13 and pip 26."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the image's prompt flow needs, as constraints on what a session installs."""
+"""Requirements of the image's prompt flow, as constraints on what a session installs."""
 
 from pathlib import Path
 from types import SimpleNamespace

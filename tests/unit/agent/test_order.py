@@ -1,4 +1,4 @@
-"""What an order asks for."""
+"""Whether an order asks for an install."""
 
 import pytest
 

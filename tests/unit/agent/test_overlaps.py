@@ -1,4 +1,4 @@
-"""A layer over the image imports as one site-packages with both would: real imports, in this process, of made-up distributions."""
+"""A layer over the image imports as a single site-packages with both would: real imports, in this process, of made-up distributions."""
 
 import contextlib
 import importlib
@@ -21,7 +21,7 @@ Files = Mapping[str, str]
 
 
 def install(site: Path, name: str, files: Files, version: str = "1", *, recorded: bool = True) -> None:
-    """A distribution as an installer leaves it."""
+    """Write a distribution as an installer leaves it."""
     info = site / f"{name}-{version}.dist-info"
     for path, content in {**files, f"{info.name}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"}.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def path_of(*sites: Path) -> Iterator[None]:
 
 
 def imported(wanted: Iterable[str], *sites: Path) -> dict[str, str]:
-    """What each of the modules that can be imported says of itself."""
+    """Import the modules and return, for each that can be imported, what it says of itself."""
     found = {}
     with path_of(*sites):
         for name in sorted(wanted):
@@ -141,7 +141,7 @@ def test_a_folder_of_the_layer_where_its_older_version_in_the_image_had_a_packag
 
 
 def test_packages_that_extend_themselves_need_nothing(world: World) -> None:
-    """As prompt flow's own `promptflow/__init__.py` does."""
+    """Prompt flow's own `promptflow/__init__.py` does that."""
     install(world.image, "core", modules("zq_a/__init__.py", said=EXTENDING) | modules("zq_a/core.py"))
     install(world.site, "more", modules("zq_a/more/__init__.py"))
     assert world.bring() == ([], [])
@@ -189,13 +189,13 @@ DISTRIBUTION = st.tuples(st.sets(MODULE, min_size=1, max_size=4), WHERE)
 @given(st.lists(DISTRIBUTION, min_size=2, max_size=5), st.sets(PATHS, max_size=2))
 @settings(max_examples=60, deadline=None)
 def test_as_from_one_site_packages(distributions: list[tuple[set[str], str]], extending: set[str]) -> None:
-    """What the image could import before, and what the session installed, is imported as if all lay in one folder."""
+    """What the image could import before, and what the session installed, is imported as if all were in one folder."""
     taken: set[str] = set()
     before: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
         for number, (paths, where) in enumerate(distributions):
-            own = {path for path in paths if names([path]).isdisjoint(names(taken))}  # one module of two distributions is never well
+            own = {path for path in paths if names([path]).isdisjoint(names(taken))}  # two distributions sharing a module never work well
             taken |= own
             files = {
                 path: (EXTENDING if path.removesuffix("/__init__.py") in extending else "") + f"WHO = '{number} {path}'\n" for path in own

@@ -1,4 +1,4 @@
-"""When a flow's test ends because its flow waits too long."""
+"""When a flow's test is ended because the flow waits too long."""
 
 import pytest
 

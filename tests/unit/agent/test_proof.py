@@ -1,4 +1,4 @@
-"""What is said of a layer with which prompt flow can't be imported: the first exception, whose it is, and the way out."""
+"""The message about a layer with which prompt flow can't be imported: the first exception, whose fault it is, and the way out."""
 
 import json
 import subprocess

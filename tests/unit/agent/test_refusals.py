@@ -1,4 +1,4 @@
-"""What is told of an endpoint that refuses a flow's call."""
+"""The advice about an endpoint that refuses a flow's call."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ LIMITED = "Exception occurs: RateLimitError: Error code: 429 - x\nRateLimitError
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """The session's variables with two connections, of which the second one has no key."""
+    """The session's variables with two connections; the second has no key."""
     for name, content in (("open-ai", "api_key: sk-secret"), ("search", "auth_mode: meid_token")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "connection.yaml").write_text(content)

@@ -1,4 +1,4 @@
-"""Requirements as the tools get them: variables put in as by pip, and prompt flow's packages without a version where the image has them."""
+"""Requirements as the tools get them: variables substituted as by pip, and prompt flow's packages unpinned if the image has them."""
 
 import errno
 from collections.abc import Mapping
@@ -127,11 +127,11 @@ def test_a_comment_goes_on_behind_a_backslash_as_for_pip(tmp_path: Path) -> None
         ("rapidfuzz==${FUZZ_VERSION}\n", "rapidfuzz==3.9.7\n"),
         ("x==${FUZZ_VERSION} # ${FUZZ_VERSION}\n", "x==3.9.7\n"),
         ("--extra-index-url https://example.com/${FUZZ_VERSION}/\n", "--extra-index-url https://example.com/3.9.7/\n"),
-        # As pip leaves them: not set, empty, no variable.
+        # Left as pip leaves them: not set, empty, not a variable.
         ("x==${NO_SUCH} ${EMPTY} $FUZZ_VERSION ${fuzz_version}\n", "x==${NO_SUCH} ${EMPTY} $FUZZ_VERSION ${fuzz_version}\n"),
-        # Left to pip, which puts values in behind comments and line ends.
+        # Left to pip, which substitutes values after removing comments and joining lines.
         ("x==${LINES}\ny==${MARK}\n", "x==${LINES}\ny==${MARK}\n"),
-        # Both tools put these in, and mask them.
+        # Both tools substitute these, and mask them.
         ("-i https://${KEY}@example.com/\n", "-i https://${KEY}@example.com/\n"),
         ("-i https://me:${KEY}@example.com/${FUZZ_VERSION}\n", "-i https://me:${KEY}@example.com/3.9.7\n"),
         ("# ${KEY}\nx # ${KEY}\n", "# ${KEY}\nx # ${KEY}\n"),

@@ -1,4 +1,4 @@
-"""What is added to prompt flow's words on lines that failed, and what is told of lines that were under way."""
+"""What is added to prompt flow's messages about failed lines, and what is reported of lines in progress."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from flowsession_agent.session.run_log import CRASHED, OUT_OF_MEMORY, RunLog
 
 
 def result(*lines: int) -> dict[str, Any]:
-    """What came of a run in which these lines failed with the same words."""
+    """Return the result of a run in which these lines failed with the same message."""
     words = "Process crashed while executing line 1,"
     errors = [{"line": line, "message": words} for line in lines]
     return {"message": f"{len(lines)} of 9 lines failed; the first is line {lines[0]}: {words}", "errors": errors}

@@ -1,4 +1,4 @@
-"""Which requirements what is installed satisfies: versions, markers, extras, links, constraints, and prompt flow's own packages."""
+"""Which requirements the installed packages satisfy: versions, markers, extras, links, constraints, and prompt flow's own packages."""
 
 import json
 from types import SimpleNamespace

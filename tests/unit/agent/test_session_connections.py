@@ -1,4 +1,4 @@
-"""A server in the session with a client is work, and it is cheap to find that there is none."""
+"""A server in the session with a connected client is work, and finding out that none has one is cheap."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ CLIENT = ROW.format(port=5000, state=connections.ESTABLISHED, inode=3)
 
 
 class Proc:
-    """A /proc with one process of the session's, which holds the server's socket."""
+    """A /proc with one process of the session, which holds the server's socket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ def test_listening_alone_is_no_work(proc: Proc) -> None:
 
 @pytest.mark.parametrize(("pids", "in_use"), [((), 9), ((7,), 2)])
 def test_the_lists_are_not_asked_for_where_nothing_can_be_served(proc: Proc, pids: tuple[int, ...], in_use: int) -> None:
-    proc.has(AGENT, SERVER, CLIENT)  # would be found
+    proc.has(AGENT, SERVER, CLIENT)  # would be found if they were read
     proc.counts(in_use, 0)
     assert proc.served(*pids) == ""
 

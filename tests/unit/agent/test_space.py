@@ -1,4 +1,4 @@
-"""Which place is full, and that a flow's check takes it for no fault of the flow."""
+"""Which place is full, and that a flow's check does not blame the flow for it."""
 
 import errno
 from pathlib import Path
@@ -12,7 +12,7 @@ from flowsession_agent.session import space
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The places that have no space left."""
+    """Places that have no space left."""
     places: set[str] = set()
     monkeypatch.setattr(space.os, "statvfs", lambda place: SimpleNamespace(f_bavail=0 if place in places else 1))
     return places

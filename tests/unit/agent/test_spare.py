@@ -1,4 +1,4 @@
-"""When a process is kept ready for the next test, and when it isn't; by a clock, memory and processes that the test plays."""
+"""When a process is kept ready for the next test, and when it isn't. The test simulates clock, memory and processes."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Process:
-    """A played process."""
+    """A simulated process."""
 
     key: "Key"
     ready: bool = False
@@ -27,7 +27,7 @@ class Process:
     stale: bool = False
 
     def look(self) -> None:
-        """The test has set what there is to see."""
+        """Do nothing: the test sets the fields."""
 
     def order(self, module: str, arguments: Sequence[str], *, cwd: str) -> str | None:
         self.ended = self.stale
@@ -78,7 +78,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(spare, "DELAY_SECONDS", 3600)  # the test calls `keep_spare`
+    monkeypatch.setattr(spare, "DELAY_SECONDS", 3600)  # the test itself calls `keep_spare`
     return World()
 
 

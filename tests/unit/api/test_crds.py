@@ -27,7 +27,7 @@ def root(kind: crds.Kind) -> dict[str, Any]:
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every node of a schema with its path."""
+    """Yield every node of a schema with its path."""
     yield path, schema
     for name, child in schema.get("properties", {}).items():
         yield from nodes(child, f"{path}.{name}")
@@ -118,7 +118,7 @@ def test_patterns_are_of_the_kind_that_go_knows(kind):
 
 @KINDS
 def test_what_rules_reach_has_a_limit(kind):
-    """Without maxLength, maxItems and maxProperties the server's cost estimate refuses the rule."""
+    """Without maxLength, maxItems and maxProperties, the API server's cost estimate refuses the rule."""
     for path, node in nodes(root(kind)):
         for one in node.get("x-kubernetes-validations", ()):
             assert one["message"], path

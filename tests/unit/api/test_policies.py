@@ -1,4 +1,4 @@
-"""The generated admission policies: every field that refers to something is covered, by what it is called."""
+"""The generated admission policies: they cover every field that refers to an object, recognized by the field's name."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,11 @@ from flowsession.api.schema import structural
 CHECKOUT = Path(__file__).parents[3]
 KINDS = pytest.mark.parametrize("kind", crds.KINDS, ids=lambda kind: kind.name)
 OF_OUR_OWN = {"environmentRef.name", "compute.instanceRef.name", "sessionRef.name", "run", "resumeFrom", "resources.compute"}
-"""Names of our own kinds, which the operator itself looks at."""
+"""Fields that name objects of our own kinds, which the operator itself checks."""
 
 
 def leaves(schema: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
-    """Every string in a spec, by its path."""
+    """Return every string in a spec, by its path."""
     found = {".".join(path): schema} if schema["type"] == "string" else {}
     if "items" in schema:
         found |= leaves(schema["items"], (*path, "[]"))
@@ -60,7 +60,7 @@ def test_what_is_referred_to():
 
 @KINDS
 def test_a_field_that_holds_an_objects_name_is_a_reference(kind):
-    """A new one whose name says nothing fails here: name it so that policies.py knows it, or teach that its name."""
+    """A new field with an unrecognized name fails here: rename it so that policies.py knows it, or teach policies.py its name."""
     pattern = structural_pattern()
     named = {path for path, leaf in leaves(structural(kind.spec)).items() if leaf.get("pattern") == pattern}
     ends = re.compile(r"(configMap|[sS]ecret|claim|[sS]erviceAccount)(Name|\.name)?$", re.IGNORECASE)
@@ -92,7 +92,7 @@ def test_fields_are_known_by_their_names(properties, found):
 
 
 def schema(shape: Any) -> dict[str, Any]:
-    """{"a": "string", "b": ["string"]} as a structural schema."""
+    """Return a shape like {"a": "string", "b": ["string"]} as a structural schema."""
     if isinstance(shape, dict):
         return {"type": "object", "properties": {name: schema(member) for name, member in shape.items()}}
     if isinstance(shape, list):

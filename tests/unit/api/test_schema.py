@@ -1,4 +1,4 @@
-"""The converter from pydantic's schema to the structural one: one test for each row of what the API server refuses."""
+"""The converter from pydantic's schema to the structural one: one test for each thing that the API server refuses."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ class Inner(BaseModel):
 
 
 def member(annotation: Any, default: Any = ...) -> dict[str, Any]:
-    """The structural schema of one member of a model."""
+    """Return the structural schema of one member of a model."""
     model = type("Sample", (BaseModel,), {"__annotations__": {"member": annotation}} | ({} if default is ... else {"member": default}))
     return structural(model)["properties"]["member"]
 
@@ -93,7 +93,7 @@ def test_additional_properties_are_dropped_where_there_are_properties():
 
 
 def test_an_object_whose_members_have_defaults_gets_an_empty_one():
-    """Only so does the server fill them in, and `kubectl explain` show them."""
+    """Only then does the server fill them in, and `kubectl explain` show them."""
     assert member(Inner, Inner())["default"] == {}
 
 

@@ -1,4 +1,4 @@
-"""A cluster in memory, with what the commands ask of one."""
+"""A cluster in memory that answers the commands' requests."""
 
 import contextlib
 import copy
@@ -20,7 +20,7 @@ KINDS = {
 
 
 class FakeCluster(cluster.Cluster):
-    """Whatever is applied is there at once, and a session that is watched becomes Ready."""
+    """A cluster on which applied objects exist at once, and a watched session becomes Ready."""
 
     def __init__(self, user: str = "ada@example.com") -> None:
         super().__init__()
@@ -95,13 +95,13 @@ class FakeCluster(cluster.Cluster):
 
 
 def _selected(about: Object, option: str) -> bool:
-    """Whether an Event is about what a field selector names."""
+    """Return whether a field selector selects the Events about this object."""
     field, _, value = option.removeprefix("--field-selector=involvedObject.").partition("=")
     return bool(about[field] == value)
 
 
 def ready_status(generation: int = 1) -> Object:
-    """That of a session that runs."""
+    """Return the status of a running session."""
     return {
         "observedGeneration": generation,
         "phase": "Running",
@@ -112,7 +112,7 @@ def ready_status(generation: int = 1) -> Object:
 
 
 def condition(kind: str, status: str, reason: str, message: str, generation: int = 1) -> Object:
-    """A condition, since ten o'clock."""
+    """Return a condition that has held since ten o'clock."""
     return {
         "type": kind,
         "status": status,
@@ -124,7 +124,7 @@ def condition(kind: str, status: str, reason: str, message: str, generation: int
 
 
 def event(name: str, reason: str, message: str, *, minute: int = 0, kind: str = "Warning") -> Object:
-    """An Event of a session, some minutes after ten."""
+    """Return an Event of a session, some minutes after ten."""
     return {
         "type": kind,
         "reason": reason,

@@ -1,4 +1,4 @@
-"""Stands in for kubectl in a terminal: one start, or one run, which goes on until a file says that it is done."""
+"""Stands in for kubectl in a terminal: one start, or one run, that lasts until the file `done` exists."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def start(done: Path) -> None:
-    """The changes of a session that starts."""
+    """Print the changes of a session that starts."""
     began = now()
     stages = [{"name": "Scheduled", "startedAt": began, "seconds": 0.2}, {"name": "PackagesInstalled", "startedAt": began}]
     tell("Installing", "False", "installing 3 requirements", stages)
@@ -38,7 +38,7 @@ def start(done: Path) -> None:
 
 
 def run(done: Path, *, watched: bool) -> None:
-    """The changes of a run over three lines, of which one fails."""
+    """Print the changes of a run over three lines, of which one fails."""
     thing = {"metadata": {"name": "answers"}, "spec": {}, "status": {"phase": "Running", "startedAt": now()}}
     thing["status"] |= {"lines": {"total": 3, "completed": 1, "failed": 0}, "progress": "1/3"}
     print(json.dumps({"type": "ADDED", "object": thing} if watched else thing), flush=True)
@@ -53,7 +53,7 @@ def run(done: Path, *, watched: bool) -> None:
 
 
 def tell(phase: str, status: str, message: str, stages: list[dict[str, object]]) -> None:
-    """As kubectl prints a change."""
+    """Print a change as kubectl does."""
     ready = {"type": "Ready", "status": status, "reason": "Any", "message": message, "observedGeneration": 1, "lastTransitionTime": now()}
     found = {"observedGeneration": 1, "phase": phase, "nodeName": "node-b", "stages": stages, "conditions": [ready]}
     thing = {"metadata": {"name": "chat", "generation": 1}, "spec": {}, "status": found}
@@ -61,7 +61,7 @@ def tell(phase: str, status: str, message: str, stages: list[dict[str, object]])
 
 
 def now() -> str:
-    """The present, as the API writes it."""
+    """Return the current time as the API writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -69,7 +69,7 @@ def test_help_imports_nothing_that_it_does_without():
 
 
 def test_help_takes_little_processor_time():
-    """Under 150 ms on a machine that does nothing else; beside other work a processor takes about twice the time for the same."""
+    """It takes under 150 ms on an idle machine. On a busy one a processor takes about twice as long for the same work."""
     took = []
     for _ in range(5):
         before = os.times()

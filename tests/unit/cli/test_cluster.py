@@ -34,7 +34,7 @@ def test_the_users_options_go_to_kubectl():
 
 
 def test_a_review_asks_for_no_more_than_itself(monkeypatch):
-    """`kubectl create` of a review lists the cluster's CRDs first, which only administrators may."""
+    """`kubectl create` of a review lists the cluster's CRDs first, which only administrators may do."""
     called = []
     answer = '{"status": {"userInfo": {"username": "ada"}}}'
     monkeypatch.setattr(cluster.Cluster, "call", lambda self, *words, stdin: called.append((words, json.loads(stdin))) or answer)
@@ -45,7 +45,7 @@ def test_a_review_asks_for_no_more_than_itself(monkeypatch):
 
 
 def test_what_a_login_program_asks_is_shown_while_it_waits(tmp_path, monkeypatch):
-    """Else a call would hang for no visible reason."""
+    """Otherwise a call would hang for no visible reason."""
     monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.01)
     done = tmp_path / "done"

@@ -1,4 +1,4 @@
-"""Sizes, instances, environments and what all costs: lines as they are shown, quota as the namespace has it, and requests."""
+"""Sizes, instances, environments and what everything costs: lines as shown, quota of the namespace, and requests."""
 
 import io
 import json
@@ -18,7 +18,7 @@ COST = {"perHour": "0.096", "accrued": "0.5", "since": "2026-11-29T10:00:00Z"}
 
 
 class Computes(FakeCluster):
-    """With sizes, instances and quotas, and an operator that answers requests at once."""
+    """A cluster with sizes, instances and quotas, whose operator handles requests at once."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Connections: what becomes of prompt flow's files, what is asked for, and what is never shown."""
+"""Connections: how prompt flow's files are converted, what is asked for, and what is never shown."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ OPEN_AI = {"type": "open_ai", "api_key": "sk-1"}
 
 
 class Cluster(FakeCluster):
-    """Notes what kubectl is called with."""
+    """Records what kubectl is called with."""
 
     def call(self, *words, stdin=""):
         self.__dict__.setdefault("calls", []).append((words, json.loads(stdin)))

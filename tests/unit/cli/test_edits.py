@@ -1,4 +1,4 @@
-"""Edits of a session come home: what is written, merged, left and asked, by what the session's own agent packs."""
+"""Pulling a session's edits: what is written, merged, left alone and asked about. The session's own agent packs them."""
 
 import io
 import os
@@ -22,7 +22,7 @@ PUSHED = {"flow.dag.yaml": b"nodes: []\n", "a.py": b"one\ntwo\nthree\n", "old.tx
 
 
 class Session:
-    """A session's flow folder with what was pushed there, and the local folder that it came from."""
+    """A session's flow folder with the pushed files, and the local folder that they came from."""
 
     def __init__(self, folder, files):
         self.home = Home(str(folder / "home"))
@@ -40,7 +40,7 @@ class Session:
         pushed.keep(self.home.pushed, files)
 
     def push(self, name, content):
-        """Give the session another file than the local one."""
+        """Push a file to the session that differs from the local one."""
         record = Record(self.home.record)
         record.load()
         record.pushed[name] = digests.of_content(content)
@@ -125,7 +125,7 @@ def test_changes_that_do_not_touch_are_merged(session):
 
 
 def test_a_flow_file_keeps_its_includes(session):
-    """The session's flow file has none: the operator has merged them."""
+    """The session's flow file has no includes: the operator has merged them."""
     session.push("flow.dag.yaml", b"nodes: []\noutputs: {}\n")
     (session.local / "flow.dag.yaml").write_bytes(b"additional_includes:\n- ../shared\nnodes: []\noutputs: {}\n")
     (session.flow / "flow.dag.yaml").write_bytes(b"nodes: []\noutputs: {a: 1}\n")

@@ -1,4 +1,4 @@
-"""Running kubectl in this program's place."""
+"""Running kubectl in place of this program."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ RUN = "import sys; from flowsession_cli import executing; sys.exit(executing.run
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    """The signal handlers as they were."""
+    """Restores the signal handlers."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in kept.items():
@@ -106,7 +106,7 @@ def test_whoever_is_ended_says_so_once_kubectl_has_ended(number: signal.Signals)
 
 
 def test_kubectls_way_to_end_at_the_second_interrupt_is_that_of_one() -> None:
-    heeded = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"  # the tests may run where it is ignored
+    heeded = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"  # the tests may run where SIGINT is ignored
     script = "trap 'exit 1' INT; echo up; i=0; while [ $((i += 1)) -lt 50 ]; do sleep 0.1; done"
     process = subprocess.Popen([sys.executable, "-c", heeded, "sh", "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout

@@ -1,4 +1,4 @@
-"""`why`: what the corpus of failures doesn't show: which thing a name means, options that go on, and words that come once."""
+"""`why`, beyond the corpus of failures: which object a name means, options in suggested commands, and messages shown only once."""
 
 import time
 
@@ -97,7 +97,7 @@ def test_commands_have_the_options_that_it_was_called_with():
 
 @pytest.fixture
 def fake(monkeypatch):
-    """A cluster with a session, a run and an environment of one name, the session in a namespace that was named."""
+    """A cluster with a session, a run and an environment of the same name. It takes the namespace that a command was given."""
     fake = FakeCluster()
     fake.put("ComputeSession", "chat", spec={"environmentRef": {"name": "chat"}}, status=ready_status())
     done = condition("Complete", "False", "LinesFailed", "1 of 3 lines failed")

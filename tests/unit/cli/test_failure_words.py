@@ -1,4 +1,4 @@
-"""What kubectl's words on standard error mean for a user."""
+"""What kubectl's messages on standard error mean for a user."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What `why` answers for each failure of the corpus `failures.yaml`, and that the corpus has the words that are really written."""
+"""What `why` answers for each failure of the corpus `failures.yaml`, and that the code really writes the messages in the corpus."""
 
 import ast
 import re
@@ -19,15 +19,15 @@ CASES = yaml.load(Path(__file__).with_name("failures.yaml").read_text(), Loader=
 OPERATOR = Path(cluster.__file__).parents[1]
 WORDS = ("flowsession", "flowsession_agent")
 SHORTEST = 7
-"""Characters in a row, of more than one word, that are no accident."""
+"""Minimum length of a text of several words that identifies a message."""
 
 OTHERS = ("The input for batch run is incorrect", "InvalidFlowError", "admission webhook", "reading ", "installing ")
-"""How messages begin that are handed on as prompt flow or a cluster's own policies have them, or that are too short to be known."""
+"""Beginnings of messages that are passed on from prompt flow or a cluster's own policies, or that are too short to be recognized."""
 
 
 @pytest.fixture
 def why(monkeypatch):
-    """Asks about a case, at its time, and returns exit status and answer."""
+    """Return a function that asks about a case, at the case's time, and returns exit status and answer."""
     monkeypatch.setattr(time, "time", lambda: NOW)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
@@ -72,11 +72,11 @@ def test_the_commands_that_it_names_are_there():
 
 
 def test_its_words_are_written_by_operator_and_agent():
-    """A message of ours that is no longer written fails here: take the present one, and look at the answer."""
+    """A message that our code no longer writes fails here: put in the current one, and check the answer."""
     texts = {text for package in WORDS for path in (OPERATOR / package).rglob("*.py") for text in _texts(path)}
     pattern = re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)))
     reasons = {name for package in WORDS for path in (OPERATOR / package).rglob("*.py") for name in _names(path)}
-    reasons |= {"SecretNotFound", "ConfigMapNotFound"}  # made of a kind
+    reasons |= {"SecretNotFound", "ConfigMapNotFound"}  # composed with a kind
     for case in CASES:
         for found in _said(case):
             assert found["reason"] in reasons, (case["case"], found["reason"])
@@ -90,7 +90,7 @@ def _said(case):
 
 
 def _texts(path):
-    """The constant parts of a module's messages that are long enough to know them by."""
+    """Yield the constant parts of a module's messages that are long enough to identify a message."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             text = node.value.strip()
@@ -99,5 +99,5 @@ def _texts(path):
 
 
 def _names(path):
-    """What may be a reason."""
+    """Return everything in a module that may be a reason."""
     return re.findall(r'"([A-Z]\w+)"', path.read_text())

@@ -1,4 +1,4 @@
-"""`cp`: what kubectl cp is called with, and what its words mean."""
+"""`cp`: what kubectl cp is called with, and what its messages mean."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ NAME = "chat"
 
 @pytest.fixture
 def cluster(monkeypatch, tmp_path):
-    """A cluster whose kubectl writes down how it was called, says what a file holds, and makes what it copies here."""
+    """A cluster whose kubectl records how it was called, fails with the text in the file `said`, and creates what it copies here."""
     fake = FakeCluster()
     fake.put("ComputeSession", NAME, spec={"environmentRef": {"name": NAME}}, status=ready_status())
     monkeypatch.setattr("flowsession_cli.cluster.Cluster", lambda **_: fake)

@@ -1,4 +1,4 @@
-"""`doctor`: each check's verdict and way out, on a cluster that is as it shall be but for one thing."""
+"""`doctor`: each check's verdict and way out, on a cluster that is healthy except for one thing."""
 
 import json
 
@@ -19,7 +19,7 @@ REFUSED = Forbidden("ada may not list deployments")
 
 
 class Cluster(FakeCluster):
-    """As kubectl sees it."""
+    """A healthy cluster as kubectl sees it."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What an installer says while it runs: followed in its pod, shown by lines and by the live picture."""
+"""An installer's output while it runs: followed in its pod, shown as lines and in the live picture."""
 
 import io
 import sys
@@ -19,7 +19,7 @@ def session(reason, message="", *, status="False", pod="chat-1", **more):
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A cluster in whose pods the installer says three lines and waits until a file is there."""
+    """A cluster whose pods have an installer that prints three lines and waits until the file `done` exists."""
     fake = FakeCluster()
     (tmp_path / "kubectl.py").write_text(
         "import pathlib, sys, time\n"

@@ -1,4 +1,4 @@
-"""`packages` and `install`: what is listed, what is saved where, and what came of an install."""
+"""`packages` and `install`: what is listed, what is saved where, and how an install ended."""
 
 import base64
 import contextlib
@@ -19,7 +19,7 @@ LISTED = [
 
 
 class Cluster(FakeCluster):
-    """An operator that takes up what is written at once, and installs it with the outcome that is set."""
+    """A cluster whose operator handles each write at once, and installs with the outcome that is set."""
 
     def __init__(self):
         super().__init__()

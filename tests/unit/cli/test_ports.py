@@ -1,4 +1,4 @@
-"""`open`: a port that is forwarded, told, and forwarded again when its connection breaks."""
+"""`open`: a port is forwarded, shown, and forwarded again when its connection breaks."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ sys.exit(text)
 
 @pytest.fixture
 def cluster(monkeypatch, tmp_path):
-    """A cluster whose kubectl forwards as `left` says, a line for each call: `broke WORDS`, `refused WORDS`, or `stay` until ^C."""
+    """A cluster whose kubectl forwards as the file `left` says, one line per call: `broke WORDS`, `refused WORDS`, or `stay` until ^C."""
     fake = FakeCluster()
     fake.put("ComputeSession", "chat", spec={"environmentRef": {"name": "chat"}}, status=ready_status())
     monkeypatch.setattr("flowsession_cli.cluster.Cluster", lambda **_: fake)
@@ -142,7 +142,7 @@ def test_a_closed_terminal_ends_kubectl_too(cluster, tmp_path, monkeypatch, numb
 
     monkeypatch.setattr(ports.subprocess, "Popen", started)
     monkeypatch.setattr(ports._Opened, "_print", lambda *_: os.kill(os.getpid(), number))
-    signal.signal(number, signal.SIG_DFL)  # nohup has SIGHUP ignored
+    signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
     try:
         assert opened(tmp_path, "chat", "8501").exit_code == 128 + number
     finally:

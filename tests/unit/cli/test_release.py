@@ -1,4 +1,4 @@
-"""What comes with a release: the program as one file, krew's manifest, the k9s plugin file, and the reference page."""
+"""The files of a release: the program as one file, krew's manifest, the k9s plugin file, and the reference page."""
 
 import hashlib
 import io
@@ -30,7 +30,7 @@ def made():
 
 @pytest.fixture
 def program(made, tmp_path):
-    """Calls the one file by a Python that sees no installed library."""
+    """Return a function that calls the single-file program with a Python that sees no installed libraries."""
     path = tmp_path / "kubectl-flow"
     path.write_bytes(made[release.PROGRAM])
 

@@ -1,4 +1,4 @@
-"""Screens at 80 and 120 columns, and plain lines in a pipe."""
+"""Screens at 40, 80 and 120 columns, and plain lines in a pipe."""
 
 import io
 from pathlib import Path
@@ -67,7 +67,7 @@ def status_of(out):
 @pytest.mark.parametrize("width", [40, 80, 120])
 @pytest.mark.parametrize("draw", [listed, status_of, lambda out: out.print(started())], ids=["ls", "status", "start"])
 def test_screens(draw, width, request):
-    """To write them anew after a change that is wanted: delete the file and run the test twice."""
+    """To update a screen after an intended change, delete its file and run the test twice."""
     snapshot = SNAPSHOTS / f"{request.node.callspec.id}.txt"
     found = screen(draw, width)
     if not snapshot.exists():

@@ -1,4 +1,4 @@
-"""Runs over data: what `run create` asks for, how a run is followed, what is kept of it, and what prompt flow's own words become."""
+"""Runs over data: what `run create` asks for, how a run is followed, what is kept of it, and how prompt flow's own commands translate."""
 
 import base64
 import contextlib
@@ -18,7 +18,7 @@ from unit.cli.fakes import FakeCluster, condition, ready_status
 
 
 class RunCluster(FakeCluster):
-    """With runs, what happens to them, and what commands in pods print."""
+    """A cluster with runs, the changes that a watch of them shows, and the output of commands in pods."""
 
     def __init__(self):
         super().__init__()

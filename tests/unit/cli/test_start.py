@@ -1,4 +1,4 @@
-"""`start`: what is written, what a second start changes, and whose things are left alone."""
+"""`start`: what is written, what a second start changes, and whose objects are left alone."""
 
 import base64
 

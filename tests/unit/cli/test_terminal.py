@@ -14,7 +14,7 @@ STANDIN = Path(__file__).with_name("kubectl_standin.py")
 
 
 class Terminal(PseudoTerminal):
-    """`kubectl flow` in a flow folder, in a terminal of its own."""
+    """`kubectl flow` in a flow folder, in its own terminal."""
 
     def __init__(self, folder, *words, **environ):
         self.done = folder / "bin" / "done"
@@ -86,7 +86,7 @@ def test_an_interrupted_stream_says_that_the_run_goes_on(folder):
 
 
 def test_a_secret_that_is_asked_for_is_seen_nowhere(folder):
-    """Not on the screen, not in a command line; kubectl gets it on its standard input."""
+    """It is not on the screen and not in a command line. kubectl gets it on standard input."""
     (folder / "c.yaml").write_text("name: open_ai_connection\ntype: open_ai\napi_key: <user-input>\n")
     terminal = Terminal(folder, "connection", "create", "-f", str(folder / "c.yaml"))
     terminal.until("api_key: ")

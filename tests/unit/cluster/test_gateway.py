@@ -1,4 +1,4 @@
-"""The gateway to the API server: what is sent, and what is not sent any more when its turn comes too late."""
+"""The gateway to the API server: what is sent, and what is dropped because its turn came too late."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from unit.builders import pod
 
 
 class Wire:
-    """The client library's connection: takes every request down, and answers when it is let."""
+    """The client library's connection: records every request, and answers once it may."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
@@ -88,7 +88,7 @@ async def test_what_is_valid_no_more_is_not_sent(wire, cluster, write):
 
 @pytest.mark.parametrize("write", [end, suspend])
 async def test_waiting_for_its_turn_counts(wire, cluster, write):
-    """What was in time when it was asked for is not when all connections were busy until its time had passed."""
+    """A write that was requested in time is too late if all connections were busy until its time had passed."""
     wire.open.clear()
     others = [asyncio.ensure_future(cluster.get("Pod", "team", f"p{n}")) for n in range(REQUESTS_AT_ONCE)]
     valid_until = time.time() + 0.05
@@ -108,7 +108,7 @@ STRANGE = [PAGE, b"[" * 100_000, b"7", b"[]", b"", b"\xff"]
 
 @pytest.mark.parametrize("answer", STRANGE, ids=range(len(STRANGE)))
 async def test_an_answer_that_is_not_the_api_servers_is_no_answer(wire, cluster, answer):
-    """A proxy in front of the API server has pages of its own, some of them with status 200."""
+    """A proxy in front of the API server sends its own pages, some of them with status 200."""
     wire.answer = answer
     with pytest.raises(errors.Unavailable, match="not the API server's"):
         await cluster.get("Pod", "team", "p")
@@ -138,7 +138,7 @@ async def test_a_refusal_may_say_anything(wire, cluster, answer):
 
 
 class ApiServer:
-    """A server of HTTP that answers the official client: what a pod behind the pod proxy would say."""
+    """An HTTP server for the official client: answers as a pod behind the pod proxy would."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -171,7 +171,7 @@ async def api_server() -> AsyncIterator[tuple[ApiServer, AgentClient]]:
 
 
 async def test_an_agent_is_asked_through_the_pod_proxy(api_server):
-    """By the official client itself: what it gives back is no answer of aiohttp's."""
+    """This goes through the official client itself, whose responses are not aiohttp's."""
     server, agents = api_server
     answer = await agents.call(pod(), Probe())
     assert answer.state is not None and answer.state.version == 4

@@ -1,4 +1,4 @@
-"""Tokens for agents: signed once for calls that follow each other closely, for one pod and one clock."""
+"""Tokens for agents: signed once for calls in close succession, for one pod and one clock."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa

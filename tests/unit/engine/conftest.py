@@ -49,7 +49,7 @@ def server() -> Server:
 
 
 def made_engine(server: object, agent_client: object = None) -> Engine:
-    """An engine over what plays an API server and a client of agents."""
+    """Return an engine over stand-ins for an API server and a client of agents."""
     return Engine(
         cluster=cast(KubernetesCluster, server),
         agent_client=cast(AgentClient, agent_client),

@@ -1,4 +1,4 @@
-"""Calls to agents: one at a time for each session, and a long poll that gives way to a call that has something to say."""
+"""Calls to agents: one at a time for each session, except that any other call cancels a long poll."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ TELL = Deliver(resolved().wire, "2026-11-22T20:00:00Z")
 
 
 class Client:
-    """Answers when it is told to."""
+    """Answers when the test says so."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -252,7 +252,7 @@ async def test_a_secret_that_can_not_be_read_now_is_asked_for_again(at):
 
 
 async def test_an_answer_that_cannot_be_taken_in_is_no_answer(at, monkeypatch, caplog):
-    """Else the session would wait for that call for ever."""
+    """Otherwise the session would wait for that call forever."""
 
     def broken(*_: Any) -> None:
         raise RecursionError("too deep")

@@ -1,4 +1,4 @@
-"""What is believed of an agent's answer, and how much may be written for its sake."""
+"""Which parts of an agent's answer are believed, and how many writes they may cause."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The executor: in which order a plan is carried out, and what becomes of it when something comes in between."""
+"""The executor: the order in which a plan is carried out, and what happens if something interferes."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def carry_out(world: World, plan: Plan) -> None:
 
 
 def slow(world: World, seconds: float) -> None:
-    """Every Event takes so long from now on."""
+    """Make every Event take that many seconds from now on."""
     record = world.told.record
 
     async def later(*arguments, **how) -> bool:
@@ -131,7 +131,7 @@ WARNING = Event(False, "IdleSoon", "the session will be deleted in a minute")
 
 
 def warn(world: World, **more) -> Plan:
-    """A status that says that people were warned, and the Event that warns them."""
+    """Return a plan with a status that says people were warned, and the Event that warns them."""
     version = world.cache.sessions[NAMESPACE, NAME].meta.resource_version
     status = {"conditions": [{"type": "Active", "status": "False", "reason": "IdleSoon", "message": WARNING.message}]}
     return Plan(status=PatchStatus("ComputeSession", NAMESPACE, NAME, version, status), events=(WARNING,), **more)
@@ -147,7 +147,7 @@ def carried_out(world: World, plan: Plan) -> bool:
 
 @pytest.mark.parametrize("failing", ["PATCH ComputeSession", "PATCH Pod"])
 def test_what_the_status_says_was_told_was_told(world, failing):
-    """Whichever request of the plan fails: the pod's annotations once took the Event with them."""
+    """This holds whichever request of the plan fails. A failed write of the pod's annotations once dropped the Event too."""
     (pod,) = world.live_pods()
     marks = AnnotatePod(NAMESPACE, pod["metadata"]["name"], pod["metadata"]["uid"], {"a": "b"})
     request = world.api.request
@@ -211,7 +211,7 @@ def test_an_end_that_was_refused_takes_nothing_else_along(world):
 
 
 def test_when_an_instance_was_written_is_remembered(world):
-    """Counts alone are written at most every ten seconds after it."""
+    """A write of counts alone waits until ten seconds after it."""
     world.set_instance()
     world.hear()
     entry = world.cache.sizing.instances.entries[NAMESPACE, BOX]

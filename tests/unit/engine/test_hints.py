@@ -1,4 +1,4 @@
-"""What agents say by themselves is a reason to ask them, and nothing else: whatever is sent, it costs next to nothing."""
+"""An agent's hints are a reason to call it, and nothing else. Whatever is sent costs next to nothing."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What comes into the cache: an object that can't be read costs only itself, at the start, in a watch and in a re-list."""
+"""What enters the cache: an unreadable object affects nothing but itself, at the start, in a watch and in a re-list."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 
 async def decided(engine: Engine) -> None:
-    """Takes what is in the queue and decides."""
+    """Decide on everything in the queue."""
     while engine.queue._ready:
         key = await engine.queue.get()
         await engine._reconcile(key)
@@ -68,7 +68,7 @@ async def test_whatever_is_raised_costs_that_object_alone(engine, server, monkey
 
 
 async def test_nothing_is_decided_by_what_an_object_was_before_it_could_not_be_read(engine):
-    """A write of its status would be refused for ever: it has another resourceVersion."""
+    """A write of its status would be refused forever, since the object has another resourceVersion by now."""
     engine.observe("ComputeSession", session(1))
     key = Key("ComputeSession", NAMESPACE, "alice")
     assert engine.plan(key)[1] is not None
@@ -95,7 +95,7 @@ NAMELESS = [None, "x", {}, {"metadata": None}, {"metadata": {"name": None, "name
 
 @pytest.mark.parametrize("nameless", NAMELESS, ids=range(len(NAMELESS)))
 async def test_what_has_no_name_drops_nothing_that_is_known(engine, server, nameless):
-    """It may be any of those that were not seen in this list."""
+    """It may be any of the objects that are missing from this list."""
     engine.observe("Pod", pod())
     server.lists["Pod"] = [nameless]
     await engine.resync()
@@ -112,7 +112,7 @@ DEEP = "[" * 2000
     "noted", [DEEP, DEEP + "]" * 2000, "[" * 900 + "]" * 900, '{"account": ' + "9" * 5000 + "}", "[]", "7", "null", ""]
 )
 async def test_one_annotation_stops_nobody(engine, server, noted):
-    """json raises RecursionError for what is nested too deep; a pod with it was the end of the operator."""
+    """json raises RecursionError if the nesting is too deep. A pod with such an annotation once ended the operator."""
     hostile = pod()
     hostile["metadata"]["annotations"] = {identity.POD_ANNOTATION: noted}
     server.lists["Pod"] = [hostile]
@@ -193,7 +193,7 @@ SESSION = Key("ComputeSession", NAMESPACE, "alice")
 
 
 def ready(engine: Engine) -> set[Key]:
-    """What would be decided on now, and is taken out."""
+    """Remove and return the keys that would be decided on now."""
     found = {key for _, _, key in engine.queue._ready}
     engine.queue._ready.clear()
     engine.queue._waiting.clear()

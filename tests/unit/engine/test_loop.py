@@ -1,4 +1,4 @@
-"""What the loop adds to a decision: whether the API server has lately done what was asked of it."""
+"""What the loop adds to a decision: whether the API server has lately failed to carry out writes."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ ON_BOX = {
 
 
 def server_silent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """What the session's decision is told."""
+    """Return the `server_silent` that the session's decision sees."""
     seen: list[Any] = []
     monkeypatch.setattr(loop.session, "decide", lambda snapshot, now: seen.append(snapshot))
     engine.plan(SESSION)

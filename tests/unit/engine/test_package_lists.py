@@ -1,4 +1,4 @@
-"""Lists of packages that no session's status names any more are removed, and no others."""
+"""Lists of packages that no session's status names any more are removed once they are old, and no others."""
 
 import pytest
 

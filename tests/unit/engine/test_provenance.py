@@ -1,4 +1,4 @@
-"""Whose a pod is, for an operator that never saw its session: only what an operator has sealed for this very pod counts."""
+"""The owner of a pod whose session the operator never saw: only what an operator sealed for this very pod counts."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The queue: each key once, one worker for each, deadlines, back-off. The loop's clock is a made-up one."""
+"""The queue: each key once, one worker for each, deadlines, back-off. The loop's clock is simulated."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ class Time(asyncio.SelectorEventLoop):
 
 
 def run(scenario) -> None:
-    """Runs a scenario `async (queue, advance)` on such a loop."""
+    """Run a scenario `async (queue, advance)` on such a loop."""
     loop = Time()
 
     async def turn() -> None:
@@ -37,7 +37,7 @@ def run(scenario) -> None:
 
 
 async def taken(queue: Queue[str]) -> list[str]:
-    """What can be had without waiting; each is finished at once."""
+    """Take all keys that are ready, and mark each as done at once."""
     found = []
     while queue._ready:
         key = await queue.get()
@@ -132,7 +132,7 @@ def test_deadlines_of_many_keys():
 
 
 def test_what_comes_up_earlier_overtakes_its_deadline():
-    """The decision that follows says anew when to look again."""
+    """The decision that follows sets a new deadline."""
 
     async def scenario(queue, advance):
         queue.add_after("a", 5)
@@ -205,7 +205,7 @@ STEPS = st.lists(
 
 @given(STEPS, st.integers(1, 8))
 def test_whatever_is_asked_each_key_comes_up_when_it_is_due_and_overtaken_deadlines_are_not_kept(steps, times):
-    """Against a model: a set of keys that are ready, and the earliest deadline of each other one."""
+    """Compare with a model: a set of ready keys, and the earliest deadline of every other key."""
 
     async def scenario(queue, advance):
         ready, due, now = set(), {}, 0

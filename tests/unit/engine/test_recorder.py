@@ -1,4 +1,4 @@
-"""The recorder of Events: what the API server does not take holds nothing up, and is tried again."""
+"""The recorder of Events: an Event that can't be written blocks nothing, and is retried."""
 
 from types import SimpleNamespace
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Resolving in a worker: the same answers as at once, and what breaks, burns or fills it costs its environment alone."""
+"""Resolving in a worker: the results are the same as without one, and a crash, endless CPU use or full memory affects one environment."""
 
 import asyncio
 import os
@@ -48,8 +48,8 @@ def views(text: str = "nodes: []\n") -> dict[str, ConfigMapView]:
 
 
 @dataclass
-class Desk:
-    """Resolutions with what was told of them."""
+class Recording:
+    """Resolutions with the keys that they reported as changed."""
 
     resolutions: WorkerResolutions
     told: list[tuple[str, str]] = field(default_factory=list)
@@ -68,11 +68,11 @@ class Desk:
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Callable[..., Desk]]:
+async def serve() -> AsyncIterator[Callable[..., Recording]]:
     tasks = []
 
-    def serving(**more: Any) -> Desk:
-        desk = Desk(WorkerResolutions(Settings(), **more))
+    def serving(**more: Any) -> Recording:
+        desk = Recording(WorkerResolutions(Settings(), **more))
         desk.resolutions.changed = desk.tell
         tasks.append(asyncio.ensure_future(desk.resolutions.serve_forever()))
         return desk

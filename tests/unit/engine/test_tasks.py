@@ -1,4 +1,4 @@
-"""Background tasks: one that dies is logged, counted and started again; what stays dead makes /healthz fail."""
+"""Background tasks: one that dies is logged, counted and restarted. One that stays dead makes /healthz fail."""
 
 import asyncio
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ def deaths(task: str) -> float:
 
 
 class Mortal:
-    """Dies as often as it is told to, then lives on."""
+    """Dies once for each of `ends`, then lives on."""
 
     def __init__(self, *ends: BaseException | None) -> None:
         self.ends = list(ends)

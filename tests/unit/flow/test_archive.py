@@ -1,4 +1,4 @@
-"""A packed flow folder: plain files come out under their names, everything odd is refused by its name, and nothing takes long."""
+"""A packed flow folder: plain files are unpacked under their names, everything odd is refused by name, and nothing takes long."""
 
 import gzip
 import io
@@ -28,7 +28,7 @@ def read(data):
 
 
 def tar(*members, form=tarfile.PAX_FORMAT, level=9):
-    """A .tar.gz of (name, content) pairs and TarInfos."""
+    """Return a .tar.gz of (name, content) pairs and TarInfos."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", format=form, compresslevel=level) as packed:
         for member in members:
@@ -49,7 +49,7 @@ def link(name, target):
 
 
 def pack_zip(*members, method=zipfile.ZIP_DEFLATED):
-    """A .zip of (name or ZipInfo, content) pairs."""
+    """Return a .zip of (name or ZipInfo, content) pairs."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as packed:
         for name, content in members:
@@ -255,7 +255,7 @@ WORST = {
 
 @pytest.mark.parametrize("name", WORST)
 def test_whatever_an_archive_says_little_comes_of_it(name):
-    """The operator has one thread and one memory; bench/resolving.py has the times."""
+    """All sessions share the operator's one thread and its memory. bench/resolving.py has the times."""
     data = WORST[name]()
     assert len(data) <= ONE_MIB, "more than a ConfigMap holds"
     try:
@@ -364,7 +364,7 @@ def test_a_header_that_was_changed_ends_no_archive_in_silence():
 
 
 def sized(size):
-    """A tar whose only member says that it has so many bytes, of which there are ten."""
+    """Return a tar whose only member claims to have `size` bytes but has ten."""
     header = tarfile.TarInfo("a")
     header.size = size
     return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + b"0123456789")

@@ -1,4 +1,4 @@
-"""What a stranger's archive costs the operator's one thread: processor time of the worst input that each limit lets in, and just above."""
+"""Processor time that a stranger's archive costs the operator's one thread: the worst input within each limit, and input just above it."""
 
 import gzip
 import io
@@ -25,14 +25,14 @@ from flowsession.flow.archive import (
 from flowsession_protocol.limits import ARCHIVE_FILES, FLOW_BYTES, PATH_BYTES
 
 CONFIG_MAP = 1024 * 1024
-"""Bytes of what a ConfigMap holds."""
+"""Bytes that a ConfigMap holds."""
 
 BOUND = 1.0
-"""Seconds of processor time: what the limits let in takes up to 0.13 s, what they keep out took up to hours."""
+"""Seconds of processor time. Input within the limits takes up to 0.13 s; input beyond them took up to hours."""
 
 
 def spent(data: bytes) -> tuple[float, str]:
-    """Seconds of processor time, and why it was refused."""
+    """Return the processor seconds of unpacking, and the reason for a refusal."""
     assert len(data) <= CONFIG_MAP
     began = time.process_time()
     try:
@@ -49,7 +49,7 @@ def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, target: str 
 
 
 def block(kind: bytes, content: bytes) -> bytes:
-    """A header about the member that follows, with its content."""
+    """Return a header about the next member, with its content."""
     return header("x", kind, len(content)) + content + bytes(-len(content) % BLOCK)
 
 
@@ -89,7 +89,7 @@ def linked(kind: bytes, target: str) -> bytes:
 
 
 def chained_links() -> bytes:
-    """Links through as many links as may be, each with as long a way as may be."""
+    """Return the most links that are allowed, chained, each with the longest path that is allowed."""
     folder = "d/" * 40
     around = "x/../" * ((PATH_BYTES - 20) // 5)
     parts = [block(b"L", f"{folder}end".encode()) + FILE]
@@ -110,7 +110,7 @@ EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
 
 
 def empty_blocks(size: int) -> bytes:
-    """A deflate stream of so many bytes that unpacks to nothing."""
+    """Return a deflate stream of `size` bytes that unpacks to nothing."""
     return EMPTY_BLOCK * (size // 5) + b"\x03\x00"
 
 
@@ -119,7 +119,7 @@ def gzip_of_nothing() -> bytes:
 
 
 def zipped(names: list[str], *, extra: bytes = b"", content: bytes = b"", shared: bool = False) -> bytes:
-    """A zip by hand, as no packer would write it; `shared`: all members are the same bytes."""
+    """Make a zip by hand, as no packer would write it. `shared`: all members are the same bytes."""
     out, directory, at = io.BytesIO(), io.BytesIO(), 0
     crc = zlib.crc32(zlib.decompress(content, -15)) if content else 0
     for name in names:

@@ -1,4 +1,4 @@
-"""A flow folder is read as prompt flow reads it; what is wrong with it is said with file, place and way out."""
+"""A flow folder is read as prompt flow reads it, and errors name file, place and way out."""
 
 import codecs
 import re
@@ -204,7 +204,7 @@ def test_two_megabytes_are_not_parsed():
 
 @pytest.mark.parametrize("value", [b"1,", b"[],", b"{},", b"~,"])
 def test_a_file_of_the_largest_size_with_nothing_but_values_is_not_parsed_to_its_end(value):
-    """The operator has one thread: what is parsed for one session is waited for by all."""
+    """The operator has one thread: all sessions wait while a file is parsed for one."""
     many = b"a: [" + value * ((LARGEST_FLOW_FILE - 10) // len(value)) + b"1]\n"
     assert "more than 20,000 values" in str(fails({"flow.dag.yaml": many}))
 
@@ -227,7 +227,7 @@ def test_nesting_is_no_crash(depth):
 
 
 def outcome(function, *arguments):
-    """What it returns, or the error that people may see; any other error is a failure."""
+    """Return the function's result, or the message of a FolderError, which people may see. Any other error fails the test."""
     try:
         return function(*arguments)
     except FolderError as error:

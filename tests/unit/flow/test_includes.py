@@ -1,4 +1,4 @@
-"""additional_includes are merged as prompt flow merges them, and nothing from outside of the source ever comes in."""
+"""additional_includes are merged as prompt flow merges them, and nothing from outside the source is ever included."""
 
 import io
 import re
@@ -37,7 +37,7 @@ def merge(*entries, folder="flows/chat", source=SOURCE):
 
 
 def brought(*entries, **fields):
-    """What the entries add to the flow folder."""
+    """Return what the entries add to the flow folder."""
     merged = merge(*entries, **fields)
     own = {"main.py": b"flow", "data/a.csv": b"flow"}
     return {name: content for name, content in merged.files.items() if own.get(name) != content}
@@ -221,7 +221,7 @@ def test_nothing_but_the_sources_files_ever_comes_in(entries, names):
 
 
 def keys(**texts):
-    """A ConfigMap, `__` for `/`, and the items that put its keys in their places."""
+    """Return a ConfigMap's keys, with `__` for `/`, and the items that map the keys to their paths."""
     files = {name: text.encode() for name, text in texts.items()}
     return files, {"items": [{"key": name, "path": name.replace("__", "/")} for name in files]}
 
@@ -245,7 +245,7 @@ def test_a_named_requirements_file_may_come_from_an_include():
 
 
 def test_the_session_gets_the_merged_folder_without_the_key():
-    """With it, prompt flow in the session would look for the includes anew, where there are none."""
+    """With the key, prompt flow in the session would look for the includes again, where they don't exist."""
     dag = "# my flow\nadditional_includes:  # shared\n- ../x.py  # one\n\nnodes: []  # none\n"
     found = resolve(**{"flow__flow.dag.yaml": dag, "x.py": "1"})
     assert dict(found.files) == {"flow.dag.yaml": b"# my flow\nadditional_includes: []  # one\n\nnodes: []  # none\n", "x.py": b"1"}
@@ -302,7 +302,7 @@ def test_files_beside_the_flow_folder_change_nothing_unless_they_are_included():
     assert resolve(**{**dag, "x.py": "2"}).flow_revision != first.flow_revision
 
 
-# -- taking the key out
+# -- removing the key
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which modules of a source lie outside of the flow folder."""
+"""Which modules of a source are outside the flow folder."""
 
 import time
 

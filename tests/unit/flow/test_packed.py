@@ -1,4 +1,4 @@
-"""What flow folders cost the operator's memory: packed, shared by content, and unpacked piece by piece while they are sent."""
+"""The memory that flow folders cost the operator: packed, shared by content, and unpacked piece by piece while they are sent."""
 
 import asyncio
 import base64
@@ -36,7 +36,7 @@ def packed(files: dict[str, bytes], shared: Any = None) -> PackedFolder:
 
 @contextmanager
 def at_most(bound: int, *, peak: bool = False) -> Iterator[None]:
-    """The bytes that are kept of what is allocated in it, or that were at its peak."""
+    """Fail if the memory that the block allocated and kept, or with `peak` its highest use, reaches `bound` bytes."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -125,7 +125,7 @@ def resolved(found: Snapshots, number: int) -> Resolved:
 
 
 def test_twenty_environments_on_one_small_config_map_cost_little():
-    """166 MB, once."""
+    """This once took 166 MB."""
     found = known(20)
     resolved(found, 0)
     with at_most(2 * MIB):
@@ -134,7 +134,7 @@ def test_twenty_environments_on_one_small_config_map_cost_little():
 
 
 class Agents:
-    """Agents that read slowly, and count what comes."""
+    """Agents that read slowly, and record the length of each body."""
 
     def __init__(self) -> None:
         self.bodies: list[int] = []
@@ -163,7 +163,7 @@ async def put(port: int, body: Any) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("starts", [3, 10])
 async def test_sessions_that_start_together_cost_a_piece_each(starts):
-    """Three with a folder of 8 MiB: 290 MB, once."""
+    """Three with a folder of 8 MiB once took 290 MB."""
     found, agents = known(starts), Agents()
     bodies = [resolved(found, number).wire for number in range(starts)]
     server = await asyncio.start_server(agents.serve, "127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""Prompt flow's run.yml as fields of a FlowRun: each field, where its relative paths lead, and what it is told about what it can't have."""
+"""Prompt flow's run.yml as fields of a FlowRun: each field, where its relative paths lead, and the messages about what it can't have."""
 
 from typing import Any
 

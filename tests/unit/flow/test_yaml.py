@@ -1,4 +1,4 @@
-"""What a flow file means to the operator is what it means to ruamel.yaml, by which prompt flow reads it."""
+"""A flow file means the same to the operator as to ruamel.yaml, with which prompt flow reads it."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ SEEN: Counter[str] = Counter()
 
 
 def upstream(text: str) -> Any:
-    """As promptflow-core's `load_yaml` reads it (1.18.5)."""
+    """Read it as promptflow-core's `load_yaml` does (1.18.5)."""
     yaml = YAML()
     yaml.preserve_quotes = True
     try:
         return canonical(yaml.load(StringIO(text)))
     except Exception:
-        return REFUSED  # of any kind: prompt flow doesn't run what it can't read
+        return REFUSED  # whatever it raises: prompt flow doesn't run what it can't read
 
 
 def ours(text: str) -> Any:
@@ -36,7 +36,7 @@ def ours(text: str) -> Any:
 
 
 def canonical(value: Any) -> Any:
-    """A value with its kind, so that True, 1 and 1.0 differ, and numbers forget how they were written."""
+    """Return the value with its type, so that True, 1 and 1.0 differ, and without a number's notation."""
     if isinstance(value, TaggedScalar):
         value = value.value
     if isinstance(value, Mapping):
@@ -119,8 +119,8 @@ SCALARS: st.SearchStrategy[str] = st.one_of(
     st.sampled_from(WORDS.split()),
     st.sampled_from(QUOTED),
 ).filter(lambda text: text.strip(":") == text != "")
-"""Without an empty one, which is no key to libyaml, and without colons at their ends, which inside of brackets libyaml and ruamel.yaml read
-differently."""
+"""Excludes empty scalars, which libyaml does not accept as keys, and scalars with colons at their ends, which libyaml and ruamel.yaml read
+differently inside brackets."""
 
 
 @settings(max_examples=700, deadline=None, derandomize=True, database=None)
@@ -134,7 +134,7 @@ def test_generated_values_mean_the_same(scalar):
 
 @st.composite
 def documents(draw: st.DrawFn) -> str:
-    """A mapping in block style, with flow style, anchors, aliases, merge keys, comments and block scalars below it."""
+    """Draw a mapping in block style with flow style, anchors, aliases, merge keys, comments and block scalars in it."""
     anchors: list[str] = []
 
     def flow(depth: int) -> str:
@@ -200,6 +200,6 @@ def test_what_is_written_without_its_includes_means_the_same(text, includes):
 
 
 def test_the_examples_show_something() -> None:
-    """Runs after those above: examples that are all refused, or never, would prove nothing."""
+    """Runs after the tests above. Examples that are all refused, or all read, would prove nothing."""
     assert SEEN["value read"] > 600 and SEEN["document read"] > 150, SEEN
     assert SEEN["value refused"] > 50 and SEEN["document refused"] > 20, SEEN

@@ -1,1 +1,1 @@
-"""The long rules of the engine, hours and weeks of them, on an event loop whose time is made up (looptime)."""
+"""The engine's long-term rules over hours and weeks, on an event loop with simulated time (looptime)."""

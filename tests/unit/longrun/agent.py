@@ -1,4 +1,4 @@
-"""The agent of one container in memory, asked as over HTTP: tokens, long polls, installs that take their time."""
+"""The agent of one container in memory, called as if over HTTP: tokens, long polls, installs that take time."""
 
 import asyncio
 import base64
@@ -10,13 +10,13 @@ from unit.longrun.clocks import elapsed, true_time
 
 
 class Agent(FakeAgent):
-    """Lives by the run's clock."""
+    """An agent on the run's clock."""
 
     def __init__(self, uid: str, volume: Object) -> None:
         super().__init__(elapsed, uid=uid, volume=volume)
         self.install_seconds = 5.0
         self.install_ends = ""
-        """A code of the protocol's: the installs fail with it."""
+        """Code of the protocol with which installs fail, or empty if they succeed."""
         self.silent = False
         self._news = asyncio.Event()
         self._installing: asyncio.TimerHandle | None = None

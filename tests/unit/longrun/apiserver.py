@@ -1,4 +1,4 @@
-"""The API server of a long run: its answers take time, its watch is late, and it may be away."""
+"""The API server of a long run: its responses take time, its watch lags, and it may be unavailable."""
 
 import asyncio
 import copy
@@ -9,32 +9,32 @@ from flowsession.cluster import errors
 from flowsession.engine.loop import SELECTORS
 from unit.apiserver import ApiServer, Object, labelled
 from unit.longrun.clocks import elapsed, true_time
-from unit.longrun.records import Request, Requests, Told
+from unit.longrun.records import EventWrite, Request, Requests
 
 Watcher = Callable[[str, Object, bool], None]
 
 ANSWER_SECONDS = 0.004
 WATCH_SECONDS = 0.02
-"""How late a watch tells: later than the answer to the write itself."""
+"""Seconds by which a watch lags: it reports a write later than the response to the write."""
 COLLECT_SECONDS = 0.1
 
 
 class LateApiServer(ApiServer):
-    """Moments are seconds of the loop's time."""
+    """An API server with delays. Times are seconds of the loop's time."""
 
     def __init__(self, operator_time: Callable[[], float]) -> None:
         super().__init__(true_time, operator_time)
         self.requests: Requests = []
-        self.told: list[Told] = []
+        self.told: list[EventWrite] = []
         self.deleted: dict[tuple[str, str], float] = {}
-        """By kind and name: when it was deleted."""
+        """Time of deletion, by kind and name."""
         self.watchers: list[Watcher] = []
         self.history: list[tuple[float, str, Object]] = []
-        """Every status that a session had: when, whose, and what it said."""
+        """Every status that a session had: time, name and status."""
         self.away = False
         self.news = asyncio.Event()
         self.pod_created: Callable[[Object], None] = lambda _: None
-        self.pod_doomed: Callable[[Object], None] = lambda _: None
+        self.pod_ending: Callable[[Object], None] = lambda _: None
         self._on_the_way: deque[tuple[float, str, Object, bool]] = deque()
 
     async def request(self, verb: str, kind: str, namespace: str, name: str) -> None:
@@ -52,32 +52,32 @@ class LateApiServer(ApiServer):
     def changed(self, body: Object) -> None:
         if body["kind"] == "Event":
             about = body["involvedObject"]["name"]
-            self.told.append(Told(elapsed(), about, body["type"], body["reason"], body["message"]))
+            self.told.append(EventWrite(elapsed(), about, body["type"], body["reason"], body["message"]))
         if body["kind"] == "ComputeSession":
             self.history.append((elapsed(), body["metadata"]["name"], copy.deepcopy(body.get("status") or {})))
         super().changed(body)
 
-    def doom(self, pod: Object) -> None:
+    def begin_deletion(self, pod: Object) -> None:
         was_ending = pod["metadata"].get("deletionTimestamp")
-        super().doom(pod)
+        super().begin_deletion(pod)
         if pod["metadata"].get("deletionTimestamp") != was_ending:
-            self.pod_doomed(pod)
+            self.pod_ending(pod)
 
     def collect_later(self, owner: str) -> None:
         asyncio.get_running_loop().call_later(COLLECT_SECONDS, self.collect, owner)
 
     def come_back(self) -> None:
-        """The API server answers again; within a second or so the watches are there again too, without what was deleted meanwhile."""
+        """End the outage. A second later watches have every object that exists, but do not report what was deleted meanwhile."""
         self.away = False
         asyncio.get_running_loop().call_later(1.0, self.stream_everything)
 
     def stream_everything(self) -> None:
-        """As a watch begins: every object as it is now."""
+        """Report every object as it is now, as a new watch does."""
         for body in list(self.objects.values()):
             self.hear(body, gone=False)
 
     def writes(self, *, since: float = 0.0, before: float = float("inf"), name: str = "") -> Requests:
-        """What was written, Events aside."""
+        """Return the writes, except those of Events."""
         return [
             request
             for request in self.requests

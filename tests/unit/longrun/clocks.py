@@ -1,4 +1,4 @@
-"""The clocks of a long run: the cluster's true one, and the operator's, which somebody may set wrong."""
+"""The clocks of a long run: the cluster's correct one, and the operator's, which may be set wrong."""
 
 import asyncio
 import itertools
@@ -11,28 +11,28 @@ from unit.builders import NOW
 
 
 def elapsed() -> float:
-    """Seconds since the test began, as the loop counts them."""
+    """Return the seconds since the test began, by the loop."""
     return asyncio.get_running_loop().time()
 
 
 def true_time() -> float:
-    """What the clocks of the API server, the nodes and the agents show, in seconds since 1970."""
+    """Return the time on the clocks of the API server, the nodes and the agents, in seconds since 1970."""
     return NOW + elapsed()
 
 
 class OperatorTime:
-    """Stands for the module `time` in the operator's own modules: all of it follows the loop, the wall clock with an error."""
+    """Stands in for the module `time` in the operator's modules. All of it follows the loop, the wall clock with an error."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
-        """Seconds by which the operator's wall clock is wrong."""
+        """Seconds by which the operator's wall clock is ahead."""
         self._distinct = itertools.count()
 
     def time(self) -> float:
         return true_time() + self.ahead
 
     def time_ns(self) -> int:
-        """Never twice the same: real clocks move on between two Events."""
+        """Return the time, never the same twice: real clocks advance between two Events."""
         return int(self.time() * 1e9) + next(self._distinct)
 
     def monotonic(self) -> float:
@@ -43,7 +43,7 @@ class OperatorTime:
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> OperatorTime:
-    """Puts the made-up clock into every module of the operator that asks one."""
+    """Put the simulated clock into every operator module that uses `time`."""
     clock = OperatorTime()
     for name, module in list(sys.modules.items()):
         if name.startswith("flowsession.") and getattr(module, "time", None) is time:

@@ -1,4 +1,4 @@
-"""Every test here gets a loop of its own, whose time is made up and begins at 0."""
+"""Every test here gets its own loop, whose simulated time begins at 0."""
 
 import logging
 import random
@@ -14,10 +14,10 @@ from unit.longrun.run import LongRun
 
 @pytest_asyncio.fixture(loop_scope="function")
 async def run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> AsyncIterator[LongRun]:
-    """An empty cluster, and an operator that starts with the first session."""
-    caplog.set_level(logging.ERROR)  # what is tried again is warned of each time
-    monkeypatch.setattr(nodes, "COUNT_SECONDS", nodes.LIST_SECONDS * 10)  # without a VMSize it only wakes up, 60,000 times a week
-    random.seed(4)  # the jitter of back-offs: the same in every run
+    """An empty cluster, with an operator that starts with the first session."""
+    caplog.set_level(logging.ERROR)  # each retry logs a warning
+    monkeypatch.setattr(nodes, "COUNT_SECONDS", nodes.LIST_SECONDS * 10)  # without a VMSize it would only wake up, 60,000 times a week
+    random.seed(4)  # the same jitter of back-offs in every run
     world = LongRun(clocks.install(monkeypatch))
     yield world
     await world.stop_operator()

@@ -1,4 +1,4 @@
-"""A node in memory: its kubelet runs pods, and it brings the engine's calls to their agents."""
+"""A node in memory: its kubelet runs pods, and it carries the engine's calls to their agents."""
 
 import asyncio
 import json
@@ -16,40 +16,40 @@ from unit.longrun.clocks import elapsed, true_time
 SCHEDULE_SECONDS, START_SECONDS, END_SECONDS = 0.05, 0.4, 0.5
 ANSWER_SECONDS = 0.003
 SILENT_SECONDS = 3.0
-"""How long the client waits for a connection that never comes about."""
+"""Seconds for which the client waits for a connection that is never made."""
 
 
 class Node:
-    """Runs every pod of the cluster, and brings the operator's calls to the agents."""
+    """Runs every pod of the cluster, and carries the operator's calls to the agents."""
 
     def __init__(self, api: LateApiServer) -> None:
         self._api = api
         self._agents: dict[str, Agent] = {}
         self._volumes: dict[str, Object] = {}
         self.prepare: Callable[[Agent], None] = lambda _: None
-        """Has its way with every new agent before it is asked anything."""
+        """Called with every new agent before its first request."""
         self.starts: list[tuple[float, str]] = []
-        """When a container started, and in which pod."""
+        """Each start of a container: time and pod."""
         api.pod_created = lambda pod: self._later(SCHEDULE_SECONDS, pod, self._schedule)
-        api.pod_doomed = lambda pod: self._later(END_SECONDS, pod, self._end)
+        api.pod_ending = lambda pod: self._later(END_SECONDS, pod, self._end)
 
     def agent(self, pod: Object) -> Agent:
-        """The agent in the pod's present container."""
+        """Return the agent in the pod's current container."""
         return self._agents[pod["metadata"]["uid"]]
 
     def restart_container(self, pod: Object, reason: str = "OOMKilled", code: int = 137) -> None:
-        """The container dies, and the kubelet starts it again at once."""
+        """Let the container die. The kubelet restarts it at once."""
         before = pod["status"]["containerStatuses"][0]["restartCount"]
         self._run(pod, restarts=before + 1, last={"terminated": {"reason": reason, "exitCode": code}})
 
     def lose(self, pod: Object) -> None:
-        """The pod is evicted."""
+        """Evict the pod."""
         pod["status"] |= {"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"}
         self._agents.pop(pod["metadata"]["uid"], None)
         self._api.changed(pod)
 
     async def send(self, pod: PodView, request: Request, headers: dict[str, str]) -> tuple[int, bytes]:
-        """The engine's Transport. Raises AgentError."""
+        """Send a request, as the engine's Transport does. Raises AgentError."""
         await asyncio.sleep(ANSWER_SECONDS)
         agent = self._agents.get(pod.uid)
         if agent is None or agent.silent:
@@ -61,7 +61,7 @@ class Node:
         return status, raw
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no connections."""
 
     def _later(self, seconds: float, pod: Object, do: Callable[[Object], None]) -> None:
         def if_it_is_there() -> None:

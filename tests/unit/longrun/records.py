@@ -1,4 +1,4 @@
-"""What is written down of a run: requests to the API server, Events, and calls to agents, each with its moment in the loop's time."""
+"""Records of a run: requests to the API server, Events, and calls to agents, each with its moment in the loop's time."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ Requests = list[Request]
 
 
 @dataclass(frozen=True)
-class Told:
+class EventWrite:
     """One write of an Event."""
 
     at: float
@@ -27,7 +27,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Call:
-    """One call to an agent: when it was made, of which pod's, and its name."""
+    """One call to an agent: its time, pod and name."""
 
     at: float
     pod: str

@@ -1,4 +1,4 @@
-"""A long run: the real engine, an API server and a node in memory, and what people do to sessions; its hours pass in milliseconds."""
+"""A long run: the real engine, an API server and a node in memory, and what people do to sessions. Its hours pass in milliseconds."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,11 +26,11 @@ from unit.longrun.agent import Agent
 from unit.longrun.apiserver import LateApiServer
 from unit.longrun.clocks import OperatorTime, elapsed, true_time
 from unit.longrun.node import Node
-from unit.longrun.records import Call, Told
+from unit.longrun.records import Call, EventWrite
 
 
 class Client(AgentClient):
-    """The real client, with a list of what it was asked to do."""
+    """The real client, with a list of the calls that it made."""
 
     def __init__(self, node: Node, signer: Signer) -> None:
         super().__init__(node, signer)
@@ -42,7 +42,7 @@ class Client(AgentClient):
 
 
 class LongRun:
-    """Everything there is; the operator is started and stopped as the test wants."""
+    """The whole cluster. The test starts and stops the operator."""
 
     def __init__(self, clock: OperatorTime, settings: Settings | None = None) -> None:
         self.clock = clock
@@ -53,7 +53,7 @@ class LongRun:
         self.engine: Engine | None = None
 
     async def start_operator(self) -> None:
-        """A new process: it knows nothing but what the cluster says."""
+        """Start a new operator process, which knows only what the cluster says."""
         self.engine = Engine(
             cluster=cast(KubernetesCluster, self.api),
             agent_client=self.client,
@@ -69,7 +69,7 @@ class LongRun:
         self.api.stream_everything()
 
     async def stop_operator(self) -> None:
-        """As a kill: nothing is finished."""
+        """Stop the operator as if killed: nothing is finished."""
         self.api.watchers = []
         if self.engine is not None:
             await self.engine.stop()
@@ -78,7 +78,7 @@ class LongRun:
     def create(
         self, name: str = "alice", *, environment: str = "flow-env", timeout: int = 3600, action: str = "Delete", **spec: Any
     ) -> "Session":
-        """As `kubectl apply` of a session, and of its environment where that is not there yet."""
+        """Create a session as `kubectl apply` does, and its environment if it is missing."""
         if ("FlowEnvironment", NAMESPACE, environment) not in self.api.objects:
             self.api.put(_manifest("FlowEnvironment", environment, {}))
         idle = {"timeoutSeconds": timeout, "action": action}
@@ -87,7 +87,7 @@ class LongRun:
         return Session(self, name)
 
     async def session(self, name: str = "alice", **fields: Any) -> "Session":
-        """A session that is Ready."""
+        """Create a session, start the operator if necessary, and wait until the session is Ready."""
         if self.engine is None:
             await self.start_operator()
         session = self.create(name, **fields)
@@ -95,7 +95,7 @@ class LongRun:
         return session
 
     def change_environment(self, **spec: Any) -> None:
-        """As `kubectl apply` of the environment."""
+        """Create or change the environment as `kubectl apply` does."""
         body = self.api.objects.get(("FlowEnvironment", NAMESPACE, "flow-env"))
         if body is None:
             self.api.put(_manifest("FlowEnvironment", "flow-env", spec))
@@ -105,7 +105,7 @@ class LongRun:
         self.api.changed(body)
 
     async def until(self, holds: Callable[[], Any], *, within: float) -> float:
-        """Waits for something that shows in the cluster's objects; returns the moment. Fails after `within` seconds of the loop's time."""
+        """Wait for something that shows in the cluster's objects. Return its time. Fails after `within` seconds of the loop's time."""
         try:
             async with asyncio.timeout(within):
                 while not holds():
@@ -117,7 +117,7 @@ class LongRun:
         return elapsed()
 
     def calls(self, *, since: float = 0.0, before: float = float("inf")) -> list[Call]:
-        """The calls of agents in that time, long polls of an install aside."""
+        """Return the calls to agents in that period, except for long polls of an install."""
         return [call for call in self.client.calls if since <= call.at < before and call.what != Follow.__name__]
 
     def _observe(self, kind: str, body: Object, gone: bool) -> None:
@@ -126,7 +126,7 @@ class LongRun:
 
 
 class Session:
-    """One session as its user sees it. Moments are seconds of the loop's time."""
+    """One session as its user sees it. Times are seconds of the loop's time."""
 
     def __init__(self, run: LongRun, name: str) -> None:
         self.run = run
@@ -151,7 +151,7 @@ class Session:
 
     @property
     def pod(self) -> Object:
-        """Its pod; there must be exactly one that is not on its way out."""
+        """The session's pod. There must be exactly one that is not being deleted."""
         (pod,) = [p for p in self.pods if not p["metadata"].get("deletionTimestamp")]
         return pod
 
@@ -164,11 +164,11 @@ class Session:
         return self.run.node.agent(self.pod)
 
     def says(self, condition: str) -> tuple[str, str]:
-        """A condition's status and reason."""
+        """Return a condition's status and reason."""
         return verdict(self.status, condition)
 
     def at(self, *path: str) -> float:
-        """A timestamp of the status, in the loop's time."""
+        """Return a timestamp of the status, in the loop's time."""
         value: Any = self.status
         for member in path:
             value = value[member]
@@ -177,7 +177,7 @@ class Session:
         return moment - NOW
 
     def transitions(self, condition: str, *, of: int = 0) -> list[tuple[float, str]]:
-        """When a condition's status (or with `of=1` its reason) changed, and to what."""
+        """Return when a condition's status (with `of=1`, its reason) changed, and to what."""
         found: list[tuple[float, str]] = []
         for moment, name, status in self.run.api.history:
             word = verdict(status, condition)[of]
@@ -185,12 +185,12 @@ class Session:
                 found.append((moment, word))
         return found
 
-    def told(self, reason: str = "") -> list[Told]:
-        """The Events about it."""
+    def told(self, reason: str = "") -> list[EventWrite]:
+        """Return the Events about the session."""
         return [told for told in self.run.api.told if told.about == self.name and reason in ("", told.reason)]
 
     def ask(self, what: str) -> str:
-        """As `kubectl annotate --overwrite`, with a timestamp that was not used before."""
+        """Annotate as `kubectl annotate --overwrite` does, with a new timestamp."""
         self._asked += 1
         value = f"{times.stamp(true_time())[:-1]}.{self._asked:06d}Z"
         assert self.body is not None
@@ -199,21 +199,21 @@ class Session:
         return value
 
     def change(self, **spec: Any) -> None:
-        """As `kubectl patch`."""
+        """Change the spec as `kubectl patch` does."""
         assert self.body is not None
         self.body["spec"] |= spec
         self.body["metadata"]["generation"] += 1
         self.run.api.changed(self.body)
 
     async def ended(self, *, within: float) -> float:
-        """Waits for its deletion."""
+        """Wait for the session's deletion and return its time."""
         await self.run.until(lambda: self.body is None, within=within)
         assert self.deleted_at is not None
         return self.deleted_at
 
 
 async def at(moment: float) -> None:
-    """Waits for a moment of the loop's time."""
+    """Wait until a moment of the loop's time."""
     await asyncio.sleep(moment - elapsed())
 
 

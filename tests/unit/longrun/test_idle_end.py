@@ -1,4 +1,4 @@
-"""The idle rule over its whole length: warned once, ended on time, never earlier, and not asked in between."""
+"""The idle rule over its full length: one warning, an end on time and never early, and no calls in between."""
 
 import asyncio
 from itertools import pairwise
@@ -15,7 +15,7 @@ TIMEOUTS = pytest.mark.parametrize("idle_for", [60, 3600, 86_400])
 
 
 def warning(idle_for: float) -> float:
-    """How long before the end people are warned: a tenth of the timeout or five minutes, whichever is less."""
+    """Return the seconds before the end at which people are warned: a tenth of the timeout or five minutes, whichever is less."""
     return min(idle_for / 10, 300.0)
 
 

@@ -1,4 +1,4 @@
-"""What must not end a session early, and what must not keep it for ever: absent operators and wrong clocks."""
+"""What must not end a session early, and what must not keep it forever: absent operators and wrong clocks."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.looptime(start=0, noop_cycles=2), pytest.mark.asyncio(
 HOUR = 3600.0
 
 
-# -- the operator is away
+# -- the operator is down
 
 
 async def test_after_two_hours_without_an_operator_a_session_is_asked_before_it_is_ended(run: LongRun):

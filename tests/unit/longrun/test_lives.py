@@ -1,4 +1,4 @@
-"""Lives of many hours: lifetimes, pods that are lost again and again, installs that are overtaken, and how little of it is told."""
+"""Lives of many hours: lifetimes, pods that are lost repeatedly, overtaken installs, and how few Events these cause."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.looptime(start=0, noop_cycles=2), pytest.mark.asyncio(
 
 HOUR, DAY = 3600.0, 86_400.0
 SETTLED = 600.0
-"""A pod that lived this long was no crash."""
+"""Seconds after which a pod that ends does not count as a crash."""
 
 
 # -- lifetimes
@@ -65,11 +65,11 @@ async def test_idleness_ends_it_before_its_lifetime(run: LongRun):
     assert 3600 <= ended <= 3603
 
 
-# -- pods that are lost
+# -- lost pods
 
 
 async def _lose_when_ready(run: LongRun, session: Session) -> float:
-    """Loses the pod as soon as it is of use; returns the pause until the next one is made."""
+    """Lose the pod when it becomes Ready. Return the seconds until the next pod is created."""
     await run.until(lambda: session.ready, within=400)
     run.node.lose(session.pod)
     lost, count = elapsed(), len(_starts(run))
@@ -192,12 +192,12 @@ async def test_with_wait_nothing_is_installed_for_days_until_it_is_asked_for(run
 
 
 async def test_with_wait_changes_during_an_install_that_was_asked_for_end_in_the_last_one(run: LongRun):
-    """The request is not handled before an install has ended: what changes until then belongs to it."""
+    """The request is handled only when an install has ended: changes until then are part of it."""
     run.node.prepare = _slow
     run.change_environment(requirementsText="pandas\n")
     session = await _installed(run, onChange="Wait")
     run.change_environment(requirementsText="numpy\n")
-    await asyncio.sleep(1)  # the two kinds have watches of their own, which may bring a request before the change
+    await asyncio.sleep(1)  # each kind has its own watch, so the request may arrive before the change
     session.ask("install")
     await asyncio.sleep(30)
     run.change_environment(requirementsText="scipy\n")
@@ -247,11 +247,11 @@ async def _installed(run: LongRun, **fields: object) -> Session:
     return session
 
 
-# -- what people are told
+# -- Events
 
 
 async def test_a_week_of_use_is_told_in_a_few_events_a_day(run: LongRun):
-    """Every day: resumed at nine, worked in, three breaks that are long enough for a warning, and suspended in the evening."""
+    """Each day: resumed at nine, used, idle three times for long enough to be warned, and suspended in the evening."""
     session = await run.session(timeout=3600, action="Suspend")
     for day in range(7):
         await at(day * DAY + 9 * HOUR)

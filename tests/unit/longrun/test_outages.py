@@ -1,4 +1,4 @@
-"""The cluster as a whole: its API server is away, a namespace ends, a thousand sessions come to their end in one second."""
+"""The cluster as a whole: its API server is unavailable, a namespace is deleted, a thousand sessions reach their end in the same second."""
 
 import asyncio
 from typing import cast
@@ -20,7 +20,7 @@ HOUR = 3600.0
 
 
 async def _many(run: LongRun, count: int, *, idle_for: int, name: str = "user") -> list[Session]:
-    """So many sessions, all of them Ready."""
+    """Create that many sessions, and wait until all are Ready."""
     if run.engine is None:
         await run.start_operator()
     sessions = [run.create(f"{name}-{number}", environment=f"flow-{number % 20}", timeout=idle_for) for number in range(count)]
@@ -29,7 +29,7 @@ async def _many(run: LongRun, count: int, *, idle_for: int, name: str = "user") 
     return sessions
 
 
-# -- the API server is away: before people are warned of an end after 600 s, or between that and the end
+# -- the API server is unavailable: before people are warned of an end after 600 s, or between the warning and the end
 
 AWAY = pytest.mark.parametrize("away_at", [300, 560])
 
@@ -61,7 +61,7 @@ async def test_after_an_hour_without_the_api_server_all_is_as_it_shall_be_within
     run.api.come_back()
     for session in idlers:
         await run.until(lambda: session.told("IdleSoon"), within=60 - (elapsed() - away_at - HOUR))  # noqa: B023 - at once
-        late = 60 if away_at == 300 else 0  # a tenth of the timeout for those who could not be warned before
+        late = 60 if away_at == 300 else 0  # a tenth of the timeout, for those who could not be warned before
         await run.until(lambda: session.body is None, within=60 + late - (elapsed() - away_at - HOUR))  # noqa: B023 - at once
         assert (session.deleted_at or 0.0) >= session.told("IdleSoon")[0].at + 59
     await asyncio.sleep(600)
@@ -69,12 +69,12 @@ async def test_after_an_hour_without_the_api_server_all_is_as_it_shall_be_within
 
 
 async def test_who_works_when_the_api_server_comes_back_is_kept(run: LongRun):
-    """Idle for hours behind an API server that was away, and at work again a minute before it answers."""
+    """It is idle for hours during an outage of the API server, and at work again a minute before the outage ends."""
     session = await run.session(timeout=600)
     await at(300)
     run.api.away = True
     await at(300 + HOUR)
-    session.agent.retired_at = None  # whether it is retired is the matter of another test
+    session.agent.retired_at = None  # whether it is retired is the subject of another test
     session.agent.work()
     await asyncio.sleep(60)
     run.api.come_back()
@@ -105,7 +105,7 @@ async def test_what_was_deleted_during_an_outage_is_noticed_by_the_next_list(run
 
 @AWAY
 async def test_who_works_during_an_outage_meets_an_open_door(run: LongRun, away_at: int):
-    """A session may be retired right before a deletion that then fails; nobody must be kept out for longer than half a minute by that."""
+    """A session may be retired just before a deletion that then fails. That must not keep users out for more than half a minute."""
     session = await run.session(timeout=600)
     await at(away_at)
     run.api.away = True
@@ -140,7 +140,7 @@ async def test_an_operator_that_starts_while_the_api_server_is_away_fails_and_th
     assert 600 <= await session.ended(within=700) <= 602
 
 
-# -- a namespace that ends
+# -- a namespace that is being deleted
 
 
 async def test_in_a_namespace_that_is_ending_nothing_is_created_and_hardly_tried(run: LongRun):
@@ -148,7 +148,7 @@ async def test_in_a_namespace_that_is_ending_nothing_is_created_and_hardly_tried
     await at(60)
     run.api.ending.add(NAMESPACE)
     for session in sessions:
-        run.api.doom(session.pod)  # the namespace's content goes, the pods among the first
+        run.api.begin_deletion(session.pod)  # the namespace's content is deleted, pods among the first
     await at(60 + 600)
     tried = [request for request in run.api.requests if request.at > 60 and request.verb == "POST" and request.kind != "Event"]
     assert len(tried) <= 2 * 5
@@ -167,7 +167,7 @@ async def test_in_a_namespace_that_is_ending_nothing_is_created_and_hardly_tried
 async def test_a_namespace_that_is_made_anew_is_served_within_half_a_minute(run: LongRun):
     session = await run.session(timeout=86_400)
     run.api.ending.add(NAMESPACE)
-    run.api.doom(session.pod)
+    run.api.begin_deletion(session.pod)
     await asyncio.sleep(10)
     for body in list(run.api.objects.values()):
         run.api.remove(body)

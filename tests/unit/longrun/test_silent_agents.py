@@ -1,4 +1,4 @@
-"""Agents that don't answer: asked ever more slowly, never taken for idle, and not kept for ever."""
+"""Agents that don't respond: they are polled at growing intervals, never taken for idle, and not kept forever."""
 
 import asyncio
 from itertools import pairwise
@@ -104,7 +104,7 @@ async def test_with_action_none_a_session_is_asked_once_in_a_timeout_and_never_w
 
 
 async def test_silence_is_not_made_longer_by_a_clock_that_jumps(run: LongRun):
-    """Twenty-five minutes of silence, during which the operator's clock is put ahead by an hour, are no hour."""
+    """Silence of twenty-five minutes during which the operator's clock is set ahead by an hour does not count as an hour."""
     session = await run.session(timeout=600)
     await at(500)
     session.agent.silent = True

@@ -1,4 +1,4 @@
-"""The tiny program that starts the agent in images without one: it checks what it runs, and tells people of a Python that is too old."""
+"""The tiny program that starts the agent in images without one: it checks the agent's hash, and refuses a Python that is too old."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from unit.builders import resolved, session_snapshot
 OLD = sorted(
     python for python in Path.home().glob(".pyenv/versions/*/bin/python") if python.parents[1].name.startswith(("2.", "3.6", "3.7", "3.8"))
 )
-"""Real ones, where the machine has them."""
+"""Interpreters too old for a session, if this machine has any."""
 
 AGENT = b"import os, sys\nprint('agent', sys.flags.isolated, os.path.basename(sys.argv[0]))\n"
 
@@ -65,7 +65,7 @@ def test_every_real_old_python_can_say_so(loader, tmp_path):
 
 
 def test_in_a_session_that_has_packages_the_image_s_own_python_runs_the_agent(loader, tmp_path):
-    """After a restart of the container PATH may find the session's venv first."""
+    """After a restart of the container, the session's venv may come first in PATH."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     show = AGENT + b"print(sys.prefix == sys.base_prefix)\n"
     (tmp_path / "mounted.pyz").write_bytes(show)

@@ -1,4 +1,4 @@
-"""What a size means for the pod, for a session that changes it, and for autoscalers."""
+"""What a size means for the pod, for a session that changes its size, and for autoscalers."""
 
 from dataclasses import replace
 
@@ -86,7 +86,7 @@ def test_every_pod_is_marked_for_the_autoscalers_unless_its_owner_says_otherwise
 
 
 def test_the_size_that_was_chosen_stays_for_the_life_of_the_pod():
-    """A better one, none at all, another selector: nothing of that is a reason to restart a session."""
+    """A better size, no size at all or another selector does not restart a session."""
     for offers in ((), (offer(D4, nodes()),), (offer(D2, nodeSelector={"pool": "elsewhere"}),)):
         snapshot = settled_snapshot(pods=(pod(vm_size=D2),), offers=offers)
         status = status_after(snapshot)

@@ -1,4 +1,4 @@
-"""Saved edits in ConfigMaps that others may read and write: nobody else reads them, and nobody else's are believed."""
+"""Saved edits in ConfigMaps that others may read and write: their contents stay secret, and forged ones are ignored."""
 
 import base64
 import copy
@@ -26,7 +26,7 @@ SESSION = {
 
 
 class Store:
-    """ConfigMaps as the gateway shows them; `stubborn` ones can't be removed."""
+    """ConfigMaps as the gateway returns them. Those in `stubborn` can't be deleted."""
 
     def __init__(self, *bodies):
         self.bodies = {body["metadata"]["name"]: body for body in bodies}
@@ -67,7 +67,7 @@ class Engine:
 
 
 def written(name, *, age=0.0, user=ALICE, owner="env-1", content=b"secret text", files=("a.py",), lost="", key=b"k" * 32):
-    """The ConfigMap as an operator with this key writes it."""
+    """The ConfigMap that an operator with this key writes."""
     packed = EditsArchive("rev", "flow-rev", files, ("x",), "" if lost else base64.b64encode(content).decode())
     where = Where("team", "flow-env", owner)
     create = saved_edits.create(name, where, user=user, session="s", pod_uid="p", packed=packed, moment=NOW - age, lost=lost)
@@ -96,8 +96,8 @@ def test_who_may_read_config_maps_reads_neither_contents_nor_names():
     assert b"hidden-plans" not in everything
 
 
-def planted(how):
-    """What somebody with the right to write ConfigMaps can put there."""
+def forged_config_map(how):
+    """A ConfigMap that anybody with write access to ConfigMaps could create."""
     body = written("old", age=60)
     meta = body["metadata"]
     match how:
@@ -136,7 +136,7 @@ PLANTS = (
 
 @pytest.mark.parametrize("how", PLANTS.split(", "))
 async def test_what_the_operator_did_not_write_there_is_ignored_and_told_of(how):
-    fake = planted(how)
+    fake = forged_config_map(how)
     store = Store(fake, written("real", age=30))
     saved = (await Engine(store).fetched())[1]
     assert saved.name == "real"

@@ -1,4 +1,4 @@
-"""The pauses between tries."""
+"""The pauses between attempts."""
 
 import pytest
 

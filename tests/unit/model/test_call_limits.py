@@ -1,4 +1,4 @@
-"""How soon an agent is asked again that costs more than its share: each has an account of its own, which time alone evens out."""
+"""How soon an agent may be called again: each has counts of its calls and bad answers, which only time lowers."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from unit.builders import NOW, agent, container, decide, installing, pod, resolv
 
 
 def asked(view: AgentView, seconds: float, *, bad: bool = False, every: float = 0.0) -> tuple[AgentView, int]:
-    """The view after it was called as soon as it might be, for so long; and how often that was."""
+    """Call the agent as soon as its limits allow, for this many seconds. Return the view afterwards and the number of calls."""
     end, calls, now = view.asked_at + seconds, 0, view.asked_at
     while (now := max(now + every, limits_allow_at(view))) <= end:
         view, calls = replace(charged(view, now, bad=bad), asked_at=now), calls + 1

@@ -1,4 +1,4 @@
-"""Stalled, by which tools tell what can't go on by itself; and the reason that stands beside STATUS."""
+"""The condition Stalled, by which tools see that an object can't progress by itself, and the reason in the column next to STATUS."""
 
 from dataclasses import replace
 

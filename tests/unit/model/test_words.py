@@ -1,4 +1,4 @@
-"""Words for people: counts, and names that were meant."""
+"""Words for messages: counts, and the name that a misspelled one may mean."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The package cache's files on disk: what goes when the room is used up, and what somebody else removed."""
+"""The package cache's files on disk: what is evicted when space runs out, and what somebody else removed."""
 
 import hashlib
 from pathlib import Path

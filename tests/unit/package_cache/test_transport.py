@@ -1,4 +1,4 @@
-"""What the package cache takes for an answer by TLS."""
+"""Which responses the package cache accepts as received over TLS."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +10,7 @@ from flowsession_cache.transport import lost_tls
 
 
 def answer(*urls: str) -> Any:
-    """An answer from the last address, after redirects from the others."""
+    """Return a response from the last address, after redirects from the others."""
     *history, last = [SimpleNamespace(url=URL(url)) for url in urls]
     return cast("Any", SimpleNamespace(url=last.url, history=history))
 

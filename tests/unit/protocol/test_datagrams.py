@@ -1,4 +1,4 @@
-"""The datagrams' form."""
+"""The format of the datagrams."""
 
 import pytest
 

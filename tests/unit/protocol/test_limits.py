@@ -1,4 +1,4 @@
-"""Paths that both sides take."""
+"""Paths that both sides accept."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Logins of URLs are shown to nobody."""
+"""Credentials in URLs are masked."""
 
 import pytest
 

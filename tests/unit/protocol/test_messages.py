@@ -1,4 +1,4 @@
-"""Each side reads the members that the other one sends: mypy holds the sender to the types, this holds the reader."""
+"""Each side reads the members that the other one sends: mypy checks the sender against the types, this checks the reader."""
 
 import base64
 import types
@@ -15,7 +15,7 @@ from flowsession_protocol import messages
 
 
 class Members(dict[str, Any]):
-    """Keeps who was read; those below count by their way."""
+    """Records which members are read, nested ones by their path."""
 
     def __init__(self, members: dict[str, Any], way: str, read: set[str]) -> None:
         super().__init__(members)
@@ -30,7 +30,7 @@ SAMPLES: dict[Any, Any] = {str: "x", int: 1, float: 1.0, bool: True}
 
 
 def sample(kind: Any, way: str, read: set[str], named: set[str]) -> Any:
-    """A value of a type of the protocol, with all that may be in it."""
+    """Return a value of a type of the protocol, with all members that it may have."""
     if is_typeddict(kind):
         members = {}
         for name, inner in get_type_hints(kind).items():
@@ -59,7 +59,7 @@ def unread(kind: Any, reader: Callable[[Any], object], **given: Any) -> set[str]
             messages.State,
             answers.state,
             {},
-            # What people ask the agent for themselves, by `flow`; the client itself looks at podUID.
+            # Read by people in the session, through `flow`; the client itself checks podUID.
             {"podUID", "agent", "agent.version", "agent.protocol", "agent.python", "bootID", "check.warnings", "check.seconds"}
             | {f"check.warnings.{name}" for name in ("code", "message", "file", "line", "node")}
             | {f"edits.{name}" for name in ("bytes", "leftOutFiles", "more", "discarded", "saved")},
@@ -96,5 +96,5 @@ def test_an_agent_reads_what_source_it_shall_read():
         SourceOrder({name: value for name, value in body.items() if name != "folder"})
         SourceOrder({name: value for name, value in body.items() if name != "git"})
 
-    # Of the body itself, every member was handed on.
+    # The body's own members were all passed on.
     assert {name for name in unread(messages.SourceOrder, read) if "." in name} == set()

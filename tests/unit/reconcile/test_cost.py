@@ -1,4 +1,4 @@
-"""What compute costs: exact, written when it changes only, and never for waiting."""
+"""The cost of compute: exact, written only when it changes, and never charged for waiting."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What people ask for by annotations: each value is handled once, echoed, and refused with the way out where nothing comes of it."""
+"""Requests by annotation: each value is handled once and echoed in the status. A refusal says what to do instead."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from unit.builders import (
     verdict,
 )
 from unit.reconcile.session.test_idle import TIMEOUT, ready, says
-from unit.reconcile.session.test_suspend import rested
+from unit.reconcile.session.test_suspend import suspended_without_pod
 from unit.world import World
 
 AT, LATER = "2026-11-22T20:00:00Z", "2026-11-22T21:00:00Z"
@@ -48,7 +48,7 @@ def test_requests_are_read_from_their_annotations_and_capped():
     assert objects.session(body).requests == dict.fromkeys(["reset", "install", "keepAlive"], "x" * 100)
 
 
-# -- junk
+# -- invalid values
 
 
 @EVERY
@@ -68,7 +68,7 @@ def test_junk_is_refused_once_and_echoed(what, value):
 @EVERY
 @pytest.mark.parametrize("by", ["User", "Idle", "Lifetime"])
 def test_junk_does_nothing_to_a_suspended_session(by, what):
-    snapshot = replace(rested(by=by), requests={what: "please"})
+    snapshot = replace(suspended_without_pod(by=by), requests={what: "please"})
     assert decide(snapshot).creates == ()
     assert [event.reason for event in decide(snapshot).events] == ["RequestRefused"]
     assert decide(replace(snapshot, status=status_after(snapshot))) == Plan()
@@ -76,7 +76,7 @@ def test_junk_does_nothing_to_a_suspended_session(by, what):
 
 @given(st.text(min_size=1, max_size=100))
 def test_any_text_is_a_request_or_junk_and_never_a_crash(value):
-    for snapshot in (settled_snapshot(requests={"resume": value}), replace(rested(), requests={"resume": value})):
+    for snapshot in (settled_snapshot(requests={"resume": value}), replace(suspended_without_pod(), requests={"resume": value})):
         plan = decide(snapshot)
         assert plan.status.status["handledRequests"] == {"resume": value}
         assert (times.parse(value) is None) <= any(event.reason == "RequestRefused" for event in plan.events)
@@ -97,7 +97,7 @@ def test_what_was_handled_is_handled(what, view):
 
 @EVERY
 def test_an_earlier_time_is_a_new_value_too(what):
-    """The clocks of those who ask differ: only sameness counts."""
+    """Clients' clocks differ, so values are compared for equality only."""
     status = settled_snapshot().status | {"handledRequests": {what: LATER}}
     view = agent(kept_alive=AT, delivered_request=AT)
     assert handled(settled_snapshot(status=status, requests={what: AT}, agent=view)) == {what: AT}
@@ -135,7 +135,7 @@ def test_resume_is_met_where_nothing_is_suspended():
     ],
 )
 def test_a_request_to_a_suspended_session_is_refused_once_with_the_way_out(by, what, way):
-    snapshot = replace(rested(by=by), requests={what: AT})
+    snapshot = replace(suspended_without_pod(by=by), requests={what: AT})
     plan = decide(snapshot)
     ((event),) = plan.events
     assert (event.warning, event.reason) == (True, "RequestRefused")
@@ -147,7 +147,7 @@ def test_a_request_to_a_suspended_session_is_refused_once_with_the_way_out(by, w
 
 @EVERY
 def test_a_refused_request_does_not_come_true_later(what):
-    refused = replace(rested(), requests={what: AT})
+    refused = replace(suspended_without_pod(), requests={what: AT})
     resumed = replace(refused, status=status_after(refused), spec=session_spec(), generation=3)
     plan = decide(resumed)
     assert [event.reason for event in plan.events] == ["Resumed"]
@@ -170,7 +170,7 @@ def test_a_keep_alive_is_told_to_the_agent_and_echoed_when_it_has_taken_it():
     assert status["lastActivity"] == {"at": stamp(NOW), "what": "keep-alive"}
     after = replace(taken, status=status)
     assert (decide(after).writes, decide(after).call) == (False, None)
-    assert decide(replace(after, agent=None)).writes is False  # nor has the next operator anything to write
+    assert decide(replace(after, agent=None)).writes is False  # a restarted operator has nothing to write either
 
 
 def test_a_keep_alive_at_the_end_first_opens_the_door_then_counts_as_work():
@@ -227,7 +227,7 @@ def test_each_keep_alive_defers_the_end_by_one_full_timeout():
 
 
 def test_a_keep_alive_between_the_word_and_the_end_wins():
-    """The operator has not heard of it: the delete's precondition tells."""
+    """The operator has not received the watch event yet: the delete's precondition fails."""
     world = World(environment=NOTHING, idle={"timeoutSeconds": TIMEOUT})
     world.settle(until_ready=True)
     while not world.agent().retired:

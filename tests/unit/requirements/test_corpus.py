@@ -1,4 +1,4 @@
-"""Requirements files as people have them, each with its verdict (corpus/verdicts.yaml), and pip's own parser as witness."""
+"""Requirements files as people have them, each with its verdict (corpus/verdicts.yaml), compared with pip's own parser."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CORPUS = Path(__file__).parent / "corpus"
 VERDICTS = yaml.safe_load((CORPUS / "verdicts.yaml").read_text())
 EACH = pytest.mark.parametrize("name", VERDICTS)
 NO_REVIEW = {"latin-1"}
-"""Refused before their lines are looked at."""
+"""Files that are refused before their lines are read."""
 
 
 def folder(name):
@@ -68,7 +68,7 @@ def enumerate_keys(files):
 
 @pytest.mark.parametrize("name", [name for name in VERDICTS if name not in {"airflow-constraints", *NO_REVIEW}])
 def test_pips_parser_agrees(name):
-    """What pip can't parse is refused here, and where nothing is refused pip counts the same requirements."""
+    """What pip can't parse is refused. If nothing is refused, pip counts the same requirements."""
     found = review(name)
     try:
         parsed = list(parse_requirements(str(CORPUS / name / "requirements.txt"), session=PipSession()))

@@ -1,4 +1,4 @@
-"""Index URLs that need a login: what an environment says of them, what goes to the agent, and which Secret is read for it."""
+"""Index URLs that need a login: what an environment says about them, what the agent gets, and which Secret is read for it."""
 
 import base64
 from typing import Any, cast
@@ -25,7 +25,7 @@ SECRET = {"credentialsSecretName": "team-feed"}
 
 
 def warned(text: str, **installer: Any) -> dict[str, str]:
-    """Code and message of each warning."""
+    """Return the code and message of each warning."""
     found = from_text(text, installer=installer)
     assert isinstance(found, Resolved), found
     return {warning.code: warning.message for warning in found.warnings}
@@ -96,7 +96,7 @@ LONG = "https://me:" + "hunter2" * 20 + "@pypi.corp/x.whl"
     [f"./a {LONG}", f"--proxy {LONG}", f"x @ {LONG} @", f"two words {LONG}", "https://me:hunter2@2@pypi.corp/x.whl --user"],
 )
 def test_no_finding_repeats_a_password(line):
-    """However long it is, and with an @ in it."""
+    """This holds for any length, and with an @ in the password."""
     found = review(f"{line}\nok --hash=sha256:00\n")
     assert found.errors
     assert "hunter2" not in f"{found.errors}{found.warnings}" and "2@pypi" not in f"{found.errors}{found.warnings}"
@@ -111,7 +111,7 @@ def test_where_nothing_is_installed_no_secret_is_read():
     assert (from_text("x\n", installer=SECRET).feed_secret, from_text("", installer=SECRET).feed_secret) == ("team-feed", "")
 
 
-# -- what goes to the agent
+# -- what the agent gets
 
 
 class Wire:

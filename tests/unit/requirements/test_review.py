@@ -1,4 +1,4 @@
-"""What is said of the lines of a requirements file before an installer sees them."""
+"""The findings about a requirements file's lines before an installer sees them."""
 
 import pytest
 from hypothesis import given
@@ -167,7 +167,7 @@ def test_a_pin_with_a_hash_is_left_to_the_installer_and_the_warning_says_so():
     assert "fails unless the image has that very version" in found.warnings[0].message
 
 
-# -- variables, which pip puts in anywhere in a line
+# -- variables, which pip substitutes anywhere in a line
 
 
 @pytest.mark.parametrize(

@@ -259,11 +259,11 @@ def _follow(draft: RunDraft) -> None:
     elif pod is not None and _is_lost(view) and not view.again_asked:
         _resume(draft, pod.name)
     elif answer is not None and answer.state == "Lost":
-        _lost(draft, _restarted(draft))
+        _lost(draft, _restarted(draft, again=_was_resumed(draft)))
     elif view.refused and answer is None:
         _refused(draft)
     elif answer is not None and view.refused == "NoRun":
-        _lost(draft, _restarted(draft))
+        _lost(draft, _restarted(draft, again=_was_resumed(draft)))
     elif answer is not None and kept:
         _finish(draft, answer)
     else:
@@ -278,7 +278,7 @@ def _without_pod(draft: RunDraft, cause: str) -> None:
         cause = f"session {session!r} was deleted"
     elif place.phase in WITHOUT_COMPUTE:
         cause = f"session {session!r} was suspended"
-    if draft.snapshot.spec.outputs_claim is None or draft.status.get("resumes"):
+    if draft.snapshot.spec.outputs_claim is None or _was_resumed(draft):
         _lost(draft, cause)
         return
     if draft.snapshot.view.answer is not None:
@@ -300,7 +300,7 @@ def _resume(draft: RunDraft, pod: str) -> None:
     view = draft.snapshot.view
     if view.refused and view.refused not in NOT_YET:
         _refused(draft)
-    elif draft.status.get("resumes"):
+    elif _was_resumed(draft):
         due = view.asked_at + AGAIN_SECONDS if view.refused else _next_call(draft, view.answer)
         if draft.now < due:
             draft.look_again(due)
@@ -481,14 +481,18 @@ def _lost(draft: RunDraft, cause: str) -> None:
         draft.end(RunPhase.FAILED, "SessionLost", f"{done}, and their outputs {gone}: create the run again")
 
 
-def _restarted(draft: RunDraft) -> str:
+def _was_resumed(draft: RunDraft) -> bool:
+    return bool(draft.status.get("resumes"))
+
+
+def _restarted(draft: RunDraft, *, again: bool = False) -> str:
     """Return the cause of the loss, with the container's exit if the kubelet has reported one since the run started."""
     container = draft.snapshot.pod.container if draft.snapshot.pod else None
     began = times.moment(draft.status.get("startedAt"), draft.snapshot.created_at)
     ended = container is not None and container.ended_reason and container.ended_at is not None and container.ended_at >= began
     why = f" ({container.ended_reason}, exit code {container.ended_code})" if container is not None and ended else ""
-    again = " once more" if draft.status.get("resumes") else ""
-    return f"the container of session {draft.status.get('sessionName')!r} was restarted in the middle of the run{again}{why}"
+    times_before = " once more" if again else ""
+    return f"the container of session {draft.status.get('sessionName')!r} was restarted in the middle of the run{times_before}{why}"
 
 
 def _problem(error: RunFailure) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Whatever an agent answers is hostile: it is cut down to views of bounded size, and never raises."""
+"""Every answer of an agent is treated as hostile: parsing cuts it down to views of bounded size, and never raises."""
 
 import json
 import math
@@ -114,7 +114,7 @@ def test_texts(value, expected):
 
 @pytest.mark.parametrize("value", ["true", 1, "yes", [True], {"a": 1}, None])
 def test_only_true_is_true(value):
-    """A retirement that is not plainly said is none."""
+    """A retirement counts only if the answer plainly says so."""
     found = answers.state({"retired": value, "activity": {"busy": value}})
     assert (found.retired, found.busy) == (False, False)
 
@@ -182,7 +182,7 @@ def test_a_list_that_is_none_is_empty(items):
 
 
 def realistic(number: int, *, requiring: int) -> list[dict[str, Any]]:
-    """Packages as PyPI has them: names of 8 to 37 characters, and many that others require."""
+    """Return packages as PyPI has them: names of 8 to 37 characters, many of them required by others."""
     name = "typing-inspection-azure-storage-blob-x"
     return [
         {

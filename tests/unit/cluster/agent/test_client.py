@@ -1,4 +1,4 @@
-"""The client of agents: what is asked, and how much of an answer is taken."""
+"""The client of agents: what it requests, and how much of an answer it accepts."""
 
 import time
 from contextlib import suppress
@@ -20,7 +20,7 @@ STATE = b'{"podUID": "pod-1", "version": 1, "environment": {"packagesRevision": 
 
 
 class Wire:
-    """A transport that takes requests down."""
+    """A transport that records requests."""
 
     def __init__(self, *answers: tuple[int, bytes]) -> None:
         self.requests: list[Request] = []
@@ -34,7 +34,7 @@ class Wire:
 
 
 class Clock:
-    """Signs with the difference of clocks that it was told."""
+    """Signs with the clock offset that it was given."""
 
     def token(self, pod_uid: str, *, clock_offset: float = 0.0) -> str:
         return f"{pod_uid} {clock_offset:.0f}"
@@ -75,7 +75,7 @@ async def test_a_pod_that_is_gone_leaves_no_difference_of_clocks_behind(monkeypa
 
 
 async def test_where_nothing_listens_a_later_call_tries_once(monkeypatch):
-    """The second of patience is for an agent that is just being started."""
+    """The second of retries is for an agent that is just starting."""
     monkeypatch.setattr("flowsession.cluster.agent.client.START_RETRY_SECONDS", 0.05)
     tries: list[str] = []
 
@@ -147,7 +147,7 @@ async def test_edits_come_or_it_is_said_why_not(status, revision, problem):
 
 @pytest.mark.parametrize("status", [201, 400, 401, 403, 409, 429, 500, 503])
 async def test_any_other_answer_to_the_call_for_edits_is_none(status):
-    """It says nothing of what was edited: an end that took it for `nothing` would lose work."""
+    """Such an answer says nothing about edits. Ending a session on it would lose work."""
     wire = Wire((status, EDITS), (status, EDITS))
     with pytest.raises(AgentError):
         await client(wire).call(pod(), TakeEdits())

@@ -1,4 +1,4 @@
-"""The client's HTTP against servers that mean harm: whatever they send, a call ends, and costs next to no processor time."""
+"""The client's HTTP against malicious servers: whatever they send, a call ends and costs next to no processor time."""
 
 import contextlib
 import json
@@ -18,11 +18,11 @@ from unit.builders import pod
 Behaviour = Callable[[socket.socket], None]
 ASK = Request("GET", "/v1/state", timeout_seconds=1.5, largest=200_000)
 MOST_SECONDS = 0.05
-"""Of a processor, for one call: what an honest answer of that size costs, ten times over."""
+"""Processor seconds for one call: ten times the cost of an honest answer of that size."""
 
 
 class Server:
-    """Accepts connections in threads of its own, reads each one's first request, and behaves."""
+    """Accepts connections in threads, reads the first request of each, and runs its behavior."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
@@ -82,7 +82,7 @@ def endlessly(first: bytes, then: bytes) -> Behaviour:
 
 
 def dripping(first: bytes, count: int) -> Behaviour:
-    """One byte in each packet, as fast as they go."""
+    """Return a behavior that sends one byte per packet, without pauses."""
 
     def send(connection: socket.socket) -> None:
         connection.sendall(first)

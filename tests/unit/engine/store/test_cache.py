@@ -1,4 +1,4 @@
-"""The cache: newer wins, own writes are never seen late, deletions that no watch reported are found."""
+"""The cache: newer wins, own writes are visible at once, and deletions that no watch reported are found."""
 
 from typing import Any, cast
 
@@ -138,7 +138,7 @@ def test_a_config_map_that_nobody_asked_for_is_not_kept(cache):
 
 
 def test_a_labelled_config_map_that_no_environment_names_is_not_kept(cache):
-    """Each may have 1 MiB, and whoever may make ConfigMaps may label them."""
+    """Each may hold 1 MiB, and anybody who may create ConfigMaps may label them."""
     assert cache.observe("ConfigMap", source("a: 1")) == set()
     assert cache.config_maps == {}
     cache.observe("FlowEnvironment", environment())
@@ -163,7 +163,7 @@ def test_its_content_goes_with_the_last_environment_that_names_it(cache, how):
 
 
 def test_what_nobody_names_any_more_is_not_missing_either(cache):
-    """An environment may go while its ConfigMap is being looked for."""
+    """An environment may be deleted while its ConfigMap is being read."""
     assert cache.config_maps.missing((NAMESPACE, "flow")) == set()
     assert cache.config_maps == {}
 
@@ -204,7 +204,7 @@ def test_an_object_of_another_schema_is_unreadable_not_a_crash(cache):
 
 
 def test_what_was_noted_after_its_object_had_gone_does_not_stay(cache):
-    """Answers to calls and writes may come when the watch has reported the end already."""
+    """Responses to calls and writes may arrive after the watch has reported the deletion."""
     cache.observe("Pod", pod())
     cache.observe("ComputeSession", session())
     cache.observe("FlowEnvironment", environment())
@@ -281,7 +281,7 @@ def test_whatever_comes_and_goes_an_empty_cluster_leaves_an_empty_cache(steps):
 
 
 def everything_in(cache: Cache) -> dict[str, Any]:
-    """The tables that are not empty."""
+    """Return the tables that are not empty."""
     sizing = cache.sizing
     parts = (cache, sizing, sizing.instances, cache.imaging)
     tables = {name: found for part in parts for name, found in vars(part).items() if hasattr(found, "__len__")}

@@ -1,4 +1,4 @@
-"""Sessions that are gone: who waits for what was edited in their pods, and for how long."""
+"""Deleted sessions: which sessions wait for the edits made in their pods, and for how long."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The log's story of sessions and instances: who started, failed and ended, why, and how long it took."""
+"""The log of sessions and instances: which started, failed and ended, why, and how long it took."""
 
 import logging
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ WHO = {"key": f"{NAMESPACE}/{NAME}", "user": "alice@example.com", "environment":
 
 
 class Log:
-    """The lines of the journal, each with what was given besides."""
+    """The lines of the journal, each with its extra fields."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self._caplog = caplog
@@ -29,7 +29,7 @@ class Log:
         return [(record.getMessage(), {k: v for k, v in record.__dict__.items() if k not in OF_A_RECORD}) for record in of_the_journal]
 
     def take(self) -> list[tuple[str, dict[str, Any]]]:
-        """The lines since the last time."""
+        """Return the lines since the last call."""
         found = self.lines
         self._caplog.clear()
         return found

@@ -1,4 +1,4 @@
-"""Reading API objects into views: what of a pod's status the decisions see."""
+"""Reading API objects into views: which parts of a pod's status the decisions see."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ MIRROR = "mirror.example.com/flow:1"
 
 @pytest.mark.parametrize(("annotations", "image"), [({"flowsession.dev/image": "flow:1"}, "flow:1"), ({}, MIRROR), (None, MIRROR)])
 def test_a_pods_image_is_the_one_that_was_asked_for(annotations, image):
-    """An admission webhook may write a mirror's name into the spec: what it wrote is no change of the environment's."""
+    """An admission webhook may write a mirror's name into the spec, which is no change of the environment's image."""
     spec = {"containers": [{"name": "sidecar", "image": "proxy"}, {"name": "session", "image": MIRROR}]}
     body = {"metadata": {"name": "p", "namespace": "n", "annotations": annotations}, "spec": spec, "status": {}}
     assert objects.pod(body).view.image == image

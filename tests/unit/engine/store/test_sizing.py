@@ -1,4 +1,4 @@
-"""The cache of sizes, nodes and quotas: what each change concerns, and what it does not."""
+"""The cache of sizes, nodes and quotas: which objects each change concerns."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def entry(name: str = "ada", *, vm_size: str = "", status: Any = None) -> object
 
 @pytest.fixture
 def sizing() -> Sizing:
-    """With a session that waits for a pod."""
+    """With two sessions: ADA's waits for a pod, BOB's has one."""
     found = Sizing(SizeSettings(daemonset_requests={}))
     found.note(ADA, entry(), placed=False)
     found.note(BOB, entry("bob"), placed=True)

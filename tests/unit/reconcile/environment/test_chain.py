@@ -1,4 +1,4 @@
-"""FlowEnvironment: what it resolves to, what its status says, when its sources are read again."""
+"""FlowEnvironment: what it resolves to, what its status says, and when its sources are read again."""
 
 from dataclasses import replace
 
@@ -308,7 +308,7 @@ def test_a_pinned_prompt_flow_is_told_and_left_to_the_agent_which_knows_what_its
 
 
 def naming(path, **texts):
-    """A flow in the folder `flow` of a source with these files, `__` for `/`."""
+    """What a flow in the folder `flow` of a source with these files resolves to. In file names `__` stands for `/`."""
     files = {"flow__flow.dag.yaml": f"environment: {{python_requirements_txt: {path}}}\n", **texts}
     items = [{"key": name, "path": name.replace("__", "/")} for name in files]
     return from_folder({name: text.encode() for name, text in files.items()}, configMap={"items": items}, flowPath="flow")

@@ -1,4 +1,4 @@
-"""Which image a session starts from: references and patterns, what stays until an update, and a session's own."""
+"""Which image a session starts from: references, allowed registries, what stays until an update, and what pods report and get."""
 
 import re
 from dataclasses import replace
@@ -143,7 +143,7 @@ def test_the_api_server_refuses_what_is_none(image):
     assert not re.fullmatch(IMAGE_PATTERN, image)
 
 
-# -- what stays
+# -- what stays until an update
 
 
 def test_a_digest_that_a_node_has_reported_is_what_further_sessions_start_from():
@@ -187,7 +187,7 @@ def test_junk_is_no_update():
     assert images.image_in_use(status, {"update": at}).asked == at
 
 
-# -- what pods say
+# -- what pods report
 
 
 def image(name: str = TEAM, **fields: object) -> Image:

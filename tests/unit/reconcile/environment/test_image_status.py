@@ -1,4 +1,4 @@
-"""What an environment says of its image: newer ones, requests to look and to update, and an image without prompt flow."""
+"""An environment's status of its image: newer images, requests to check and to update, and an image without prompt flow."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ OLD_DEFAULT = {"baseImage": "flowsession-runtime:0", "baseImageFrom": "Default",
 
 
 class World:
-    """One environment, decided again and again; the registry answers when it is told to."""
+    """One environment, decided repeatedly. The registry answers only when a test calls `answer`."""
 
     def __init__(self, image: str = TEAM, *, settings: Settings = ASKABLE, status: dict[str, Any] | None = None) -> None:
         self.image = image
@@ -50,7 +50,7 @@ class World:
         return environments.decide(self.snapshot, resolve.resolve(spec(baseImage=self.image), {}, self.settings, in_use=in_use), self.now)
 
     def decide(self) -> Plan:
-        """Carries the plan out; nothing is left to do then, but what the registry is to answer."""
+        """Carry out the plan, and check that nothing is left to write until the registry answers."""
         plan = self.plan()
         self.status = applied(self.status, plan.status.status if plan.status else {})
         again = self.plan()
@@ -58,7 +58,7 @@ class World:
         return plan
 
     def answer(self, **fields: Any) -> Plan:
-        """The registry's answer to what was asked last."""
+        """Let the registry answer the last question."""
         question = self.decide().question
         assert question is not None, "nothing was asked"
         self.facts["check"] = ImageCheck(question, **fields)

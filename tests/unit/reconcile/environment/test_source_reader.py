@@ -1,4 +1,4 @@
-"""Sources that a pod of its own reads: when that pod is made, what becomes of its answer, and what sessions get meanwhile."""
+"""Sources read by a separate pod: when that pod is created, what its answer leads to, and what sessions get meanwhile."""
 
 import base64
 import gzip
@@ -45,7 +45,7 @@ REFUSED = SourceAnswer(state="Failed", code="AuthenticationFailed", message="can
 
 
 class World:
-    """An environment with a git source, which decisions are carried out upon."""
+    """An environment with a git source, whose plans are carried out."""
 
     def __init__(self, **git: Any) -> None:
         self.spec = spec(source={"git": {**GIT, **git}}, flowPath="chat")
@@ -71,7 +71,7 @@ class World:
         return resolution.resolve(self.spec, self.config_maps, self.snapshot.settings, self.snapshot.last_reading)
 
     def decide(self) -> Plan:
-        """Decides once, and carries the plan out as the executor does."""
+        """Decide once, and carry out the plan as the executor does."""
         plan = environments.decide(self.snapshot, self.resolution(), self.now)
         for create in plan.creates:
             meta = create.manifest["metadata"]
@@ -94,7 +94,7 @@ class World:
         return plan
 
     def settle(self) -> Plan:
-        """Decides until nothing is to be done any more."""
+        """Decide until nothing is left to do."""
         for _ in range(6):
             plan = self.decide()
             if not (plan.writes or plan.fetches):
@@ -109,13 +109,13 @@ class World:
         return found
 
     def answer(self, answer: SourceAnswer | None = None, **view: Any) -> None:
-        """The pod runs, and its agent has answered."""
+        """Let the pod run and its agent answer."""
         name = self.pod().view.name
         agent = AgentView(restarts=0, asked_at=self.now, source=answer, **view)
         self.pods[name] = replace(self.pod(), view=pod(name=name, uid=f"uid-of-{name}"), agent=agent)
 
     def read(self, answer: SourceAnswer = DONE) -> Plan:
-        """A whole reading, from the pod's creation to the verdict."""
+        """Read the source once, from the pod's creation to the verdict."""
         self.settle()
         self.answer(answer)
         return self.settle()

@@ -1,4 +1,4 @@
-"""Compute instances: the anchor, what the instance says, when it stops, and what sessions on it do."""
+"""Compute instances: the anchor, the instance's status, when it stops, and what sessions on it do."""
 
 from dataclasses import replace
 from typing import Any
@@ -60,7 +60,7 @@ def status_after(found: InstanceSnapshot, now: float = NOW) -> dict[str, Any]:
 
 
 def running(*, used: float = 0.0, **fields: Any) -> InstanceSnapshot:
-    """An instance that was last used so many seconds ago, as it came to be."""
+    """An instance that was last used `used` seconds ago, with the status written then."""
     begun = snapshot(pods=(held(),), spec=fields.get("spec", spec()))
     return snapshot(**{"pods": (held(),), "status": status_after(begun, NOW - used), **fields})
 
@@ -186,7 +186,7 @@ def test_the_anchor_waits_for_the_sessions_pods():
 
 @pytest.mark.parametrize("seen", [True, False], ids=["followed", "created a moment ago"])
 def test_while_the_anchor_goes_nothing_more_is_written(seen):
-    """Else each write of a new incarnation is the cause of the next, for as long as the kubelet takes."""
+    """Otherwise each write of a new incarnation would cause the next, until the kubelet has removed the pod."""
     stopping = replace(running(), spec=spec(running=False), generation=2, **({} if seen else {"status": {}}))
     status = status_after(stopping)
     going = replace(stopping, status=status, pods=(held(deleting_since=NOW),))
@@ -219,7 +219,7 @@ def test_what_starts_an_instance_that_idleness_stopped(fields, starts):
 
 
 def hosted_session(*, idle: float = 0.0, state_at: float = NOW, **fields: Any) -> HostedSession:
-    """A session with a pod that was last used so many seconds ago, with what its agent says."""
+    """A session with a pod, last used `idle` seconds ago, and its agent's answer."""
     said = builders.state(idle_seconds=idle, busy=fields.pop("busy", False), retired=fields.pop("retired", False))
     agent = AgentView(0, state=said, state_at=state_at, asked_at=state_at, failures=fields.pop("failures", 0))
     return HostedSession(**{"name": "ada", "pod": pod(), "agent": agent, "began": NOW - 9000, "worked": NOW - idle, **fields})
@@ -467,7 +467,7 @@ def test_whatever_there_is_a_plan_carried_out_leaves_nothing_to_say(
     assert not (plan.deletes and session_pods and not runs), "the reservation is held for those who are still there"
     again = chain.decide(after, NOW)
     if not (plan.creates or plan.deletes or "incarnation" in (plan.status.status if plan.status else {})) and plan.status:
-        stopped_now = "stopped" in plan.status.status  # what follows from that is decided next
+        stopped_now = "stopped" in plan.status.status  # the next decision acts on it
         assert again.status is None or stopped_now, (plan, again)
         assert not again.events or stopped_now
 

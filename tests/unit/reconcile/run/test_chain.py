@@ -1,10 +1,10 @@
-"""Runs: which session, whose turn, what the agent is asked next, how it ends, and that an end is final."""
+"""Runs: the session, the queue, the next call of the agent, how a run ends, and that an end is final."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowsession.api.identity import Identity, IdentityType
@@ -127,7 +127,7 @@ def test_a_ready_session_comes_before_an_older_one_that_is_not() -> None:
     assert (status["sessionName"], status["podName"]) == ("alice-flow", POD)
 
 
-# -- what the agent is asked
+# -- calls of the agent
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,7 @@ def test_an_evaluation_of_outputs_on_a_claim() -> None:
     assert (plan.run_call.body["earlierClaim"], plan.run_call.enclosed) == ({"claim": "results", "path": "runs/first-abcdefgh"}, ())
 
 
-# -- its time
+# -- its timeout and TTL
 
 
 def test_a_run_is_ended_when_its_time_is_over() -> None:
@@ -484,7 +484,7 @@ def test_a_run_that_is_over_is_deleted_when_its_time_has_come() -> None:
     assert (deletion.kind, deletion.name, deletion.uid) == ("FlowRun", "answers", UID)
 
 
-# -- what it builds on
+# -- the earlier run that it builds on
 
 EARLIER = Earlier("first", "abcdefghij", USER, "Completed", ("first-outputs-abcde",))
 
@@ -592,9 +592,14 @@ REPLIES = st.builds(
 )
 
 
+LOST = RunReply(answer=RunAnswer(state="Lost", version=0, total=0, completed=0, failed=0), archive="", refused="")
+NOTHING = RunReply(answer=None, archive="", refused="")
+
+
+@example([(LOST, False, False), (NOTHING, False, False)])
 @given(st.lists(st.tuples(REPLIES, st.booleans(), st.booleans()), max_size=12))
 def test_counts_never_go_back_and_an_end_is_final(story: list[tuple[RunReply, bool, bool]]) -> None:
-    """Whatever agents say, operators that forget everything and pods that vanish included."""
+    """This holds whatever agents answer, even if operators restart and pods vanish."""
     status: dict[str, Any] = dict(PLACED)
     view, now = RunView(), NOW
     for reply, forgets, gone in story:

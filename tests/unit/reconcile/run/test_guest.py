@@ -1,4 +1,4 @@
-"""Runs in a session of another environment: which sessions can take them, what they wait for, and what goes along with the order."""
+"""Runs in a session of another environment: which sessions can take them, what they wait for, and what is sent with the order."""
 
 import base64
 from dataclasses import replace
@@ -22,7 +22,7 @@ THERE = replace(HOME, environment="answers", running=pod())
 
 
 def of(image_id: str, image: str = NAME, **fields: Any) -> Any:
-    """The session's pod, whose node reports the image so."""
+    """The session's pod, whose node reports this image and image ID."""
     return pod(image=image, container=container(image_id=image_id), **fields)
 
 

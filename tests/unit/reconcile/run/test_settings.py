@@ -1,4 +1,4 @@
-"""A run's own fields win over those of its run.yml, which is judged by the same rules."""
+"""A run's spec takes precedence over its run.yml, which is validated by the same rules."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whose content a session gets, as decisions: the rules of ownership, each against one snapshot."""
+"""Whose content a session gets: each rule of ownership against one snapshot."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +31,7 @@ from unit.builders import (
 )
 
 ALICE, BOB, MALLORY = "alice@example.com", "bob@example.com", "mallory@example.com"
-"""Bob owns the environment, and the session is Alice's."""
+"""Bob owns the environment, Alice the session."""
 ASKED = "2026-11-22T20:00:00Z"
 FRESH = resolved(requirements="polars\n")
 
@@ -45,7 +45,7 @@ def foreign(field: str = "requirementsText", who: str = MALLORY) -> Authorship:
 
 
 def running(authors: Authorship, **fields: Any) -> SessionSnapshot:
-    """A settled session, whose environment has got another content since."""
+    """A settled session whose environment's content has changed since."""
     before = settled_snapshot()
     status = {**before.status, "environment": {"uid": "env-uid", "owner": BOB, "content": resolved().content, **fields.pop("given", {})}}
     return replace(before, environment=FRESH, authorship=authors, status=status, **fields)
@@ -126,7 +126,7 @@ def test_other_requests_are_not_the_users_word(request_):
 
 
 def test_what_is_told_of_a_start_is_written_with_the_start():
-    """No write more, and another environment of the name is known as such from the first moment."""
+    """It takes no additional write, and another environment with the same name is recognized from the start."""
     snapshot = session_snapshot(authorship=by())
     (create,) = decide(snapshot).creates
     assert create.manifest["metadata"]["annotations"]["flowsession.dev/environment-uid"] == "env-uid"

@@ -1,4 +1,4 @@
-"""ComputeSession: the chain of stages as a whole, duplicates, and environments that are not what they should be."""
+"""ComputeSession: the chain of stages as a whole, duplicates, and environments that are missing or broken."""
 
 from dataclasses import replace
 
@@ -107,7 +107,7 @@ def test_a_running_session_goes_on_while_its_environment_is_broken():
     status = status_after(snapshot)
     assert verdict(status, "Ready") == ("True", "Running")
     assert verdict(status, "EnvironmentResolved") == ("False", "FlowInvalid")
-    assert decide(snapshot).look_again_at is not None  # idleness still ends it
+    assert decide(snapshot).look_again_at is not None  # the idle rule still ends it
     assert decide(snapshot).deletes == ()
 
 

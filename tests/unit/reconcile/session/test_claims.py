@@ -1,4 +1,4 @@
-"""Sessions whose flow folder is a claim's, in place: what their pods mount, and what a running one can't take up."""
+"""Sessions whose flow folder is on a claim and used in place: what their pods mount, and which changes need a reset."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Prompt flow's connections: what pods mount of their Secrets, and what a running session can't take up."""
+"""Prompt flow's connections: how pods mount their Secrets, and which changes need a reset."""
 
 import json
 from dataclasses import replace

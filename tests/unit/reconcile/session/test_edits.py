@@ -1,4 +1,4 @@
-"""What was edited in a session outlives it: saved before the pod goes, and given to the next session of the same user."""
+"""Edits outlive their session: they are saved before the pod ends, and given to the next session of the same user."""
 
 import pytest
 from hypothesis import given
@@ -234,7 +234,7 @@ def test_whatever_happens_the_last_edit_is_somewhere(steps, action):  # noqa: C9
                 world.restart_operator()
             case "silence" if agent:
                 agent.dead = True
-                world.live(5)  # shorter than what is waited for before a request of the user's goes first
+                world.live(5)  # less than SILENT_SECONDS, after which a suspension or reset proceeds without saving
             case "voice" if agent:
                 agent.dead = False
             case "rival":

@@ -1,4 +1,4 @@
-"""Which sessions get the token of their environment's feed: as decisions."""
+"""Which sessions get the token of their environment's feed."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ LISTED = Settings(images=ImageSettings(allowed_registries=("team.azurecr.io",)))
 
 
 def told(environment: Any = None, settings: Settings | None = None, *, created_with: Any = None, **spec: Any) -> Deliver:
-    """What the agent of a fresh pod is told."""
+    """The delivery to the agent of a fresh pod."""
     environment = environment or from_text("x", installer=SECRET)
     assert isinstance(environment, Resolved), environment
     wanted = session_spec(**spec)
@@ -41,7 +41,7 @@ def test_a_session_of_the_environments_image_gets_it():
     "name", ["LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONINSPECT", "PATH", "SSL_CERT_FILE", "OPENSSL_CONF", "BASH_ENV"]
 )
 def test_not_beside_variables_that_take_programs_over(name):
-    """The API server refuses some of them by now; sessions from before have them still."""
+    """The API server now refuses some of these variables, but older sessions still have them."""
     assert f"sets {name}" in told(env=variable(name)).feed_problem
 
 

@@ -1,4 +1,4 @@
-"""FlowValid: what the agent's check comes to, on the session and on its environment, and what it costs."""
+"""FlowValid: the result of the agent's check on the session and on its environment, and what the check costs."""
 
 from dataclasses import replace
 
@@ -60,13 +60,13 @@ def running(verdict="", **fields):
 
 
 def session(check, **fields):
-    """A session that has become ready, and what its agent says of the flow."""
+    """A session that becomes Ready, and its agent's check of the flow."""
     answer = state(FLOW, check=check)
     return session_snapshot(pod(), environment=FLOW, **{"agent": agent(answer, FLOW), "known_config_maps": _AnyPackages(), **fields})
 
 
 def serving(check, *, before=None, **fields):
-    """The same later: Ready was written a second ago, with what the check said `before`."""
+    """The same session a second after Ready was written, when the check's state was `before`."""
     status = status_after(session(before or running(), **fields), NOW - 1.0)
     return session(check, status=status, **fields)
 
@@ -159,7 +159,7 @@ def test_nobody_is_followed_for_ever():
 
 
 def test_the_list_of_packages_waits_to_be_written_with_the_verdict():
-    """Of packages that were installed in place: the first list comes with Ready."""
+    """Only a list that missed the write of Ready waits, for at most WRITE_SECONDS after Ready."""
     fields = {"known_config_maps": {}, "agent": agent(state(FLOW, check=running()), FLOW)}
     assert decide(session(running(), **fields)).call == ListPackages()
     ready = status_after(session(running(), **fields), NOW + LIST_SECONDS)
@@ -332,7 +332,7 @@ def test_what_sessions_said_of_an_environment_goes_with_the_last_of_them():
 
 
 def announced(checked_at, *, asked_at=NOW - 60):
-    """The plan for a settled session whose agent has announced another verdict."""
+    """The plan for a settled session whose agent announced another verdict."""
     environment = resolved(files={"flow.dag.yaml": DAG})
     view = agent(state(environment), environment, asked_at=asked_at, state_at=asked_at, edits_at=NOW)
     return decide(
@@ -352,7 +352,7 @@ def test_an_agent_that_announces_verdicts_all_the_time_is_asked_now_and_then():
 
 
 def test_an_operator_that_starts_anew_takes_in_another_verdict_of_a_settled_session():
-    """It has delivered nothing to that agent, and has no reason to."""
+    """The new operator has delivered nothing to that agent, and has no reason to."""
     hint, status = Hint(checked_at=NOW - 1), ready_status(FLOW)
     assert decide(session_snapshot(pod(), hint=hint, environment=FLOW, status=status)).call == Probe()
     view = agent(state(FLOW, check=checked("Invalid", problems=(MISSING,))), FLOW, delivered=None, edits_at=NOW)

@@ -1,4 +1,4 @@
-"""A session that Argo CD or Flux would create again is better suspended than deleted."""
+"""Warnings for sessions that Argo CD or Flux would recreate: suspend them instead of deleting them."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""As whom a session acts: which ServiceAccount its pod gets, a change of identity, and what to grant where one lacks."""
+"""The identity of a session: its pod's ServiceAccount, a change of identity, and advice on missing rights."""
 
 from dataclasses import replace
 from typing import Any
@@ -142,7 +142,7 @@ def test_the_status_says_as_whom_it_acts():
 
 
 def lacking(reason: str, since: float, **fields: Any) -> dict[str, Any]:
-    """A status that has said so for a while."""
+    """A status with ComputeAllocated=False for this reason since that time."""
     said = {"type": "ComputeAllocated", "status": "False", "reason": reason, "message": "", "lastTransitionTime": stamp(since)}
     return {"phase": "Pending", "conditions": [said], **fields}
 
@@ -243,7 +243,7 @@ def test_a_pod_of_an_operator_that_knew_no_identities_is_let_be():
     assert decide(settled_snapshot(accounts=(DEFAULT, HERS))).deletes == ()
 
 
-# -- what to grant
+# -- missing rights
 
 
 IMAGE = "team.azurecr.io/flow:1"

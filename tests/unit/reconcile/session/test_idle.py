@@ -1,4 +1,4 @@
-"""The idle rule: never early, only on the word that the agent gives right then, in two steps."""
+"""The idle rule: never early, only after a fresh answer from the agent, and in two steps."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ END = (Delete("ComputeSession", "team", "alice-flow", "0123456789", "30", valid_
 
 
 def ready(idle_for: float, view=None, *, timeout=TIMEOUT, action="Delete", **fields):
-    """A session that became Ready, its last work, so many seconds ago."""
+    """A session that became Ready `idle_for` seconds ago and has done no work since."""
     ready_at = NOW - idle_for
     made = pod(created_at=ready_at - 11, container=replace(pod().container, running_since=ready_at - 10))
     found = settled_snapshot(pods=(made,), ready_at=ready_at, spec=idle(timeout, action), agent=view, **fields)
@@ -39,7 +39,7 @@ def ready(idle_for: float, view=None, *, timeout=TIMEOUT, action="Delete", **fie
 
 
 def warned(status):
-    """People were told that the session ends soon."""
+    """The status with the warning that the session ends soon."""
     soon = {
         "type": "Active",
         "status": "False",
@@ -52,7 +52,7 @@ def warned(status):
 
 
 def says(idle_seconds: float, *, age: float = 0.0, **fields):
-    """An agent's word, `age` seconds old."""
+    """An agent that answered `age` seconds ago."""
     return agent(state(idle_seconds=idle_seconds, **fields), state_at=NOW - age, asked_at=NOW - age)
 
 
@@ -99,7 +99,7 @@ def test_the_deadline_is_shown_and_never_too_early():
 
 @given(st.integers(0, 59_000), st.integers(0, 999))
 def test_the_shown_deadline_is_not_rewritten_after_a_restart(idle_for, part):
-    """lastActivity keeps whole seconds only: what comes out anew differs by less than one."""
+    """lastActivity has whole seconds only: the recomputed deadline differs by less than one."""
     plan = decide(replace(ready(idle_for / 1000 + part / 1_000_000), agent=None))
     assert plan.status is None
 
@@ -151,14 +151,14 @@ def test_an_old_word_is_asked_for_again(age, ends):
 
 
 def test_a_word_from_before_the_deadline_is_not_enough():
-    """Retired on the former, shorter timeout's account: the deadline has passed since, but nobody was asked after it."""
+    """The agent retired for the former, shorter timeout. The present deadline has passed, but the agent answered before it."""
     plan = decide(ready(300.0, says(58.0, age=3.0, retired=True)))
     assert plan.deletes == ()
     assert plan.call == Retire(60.0)
 
 
 def test_nothing_comes_between_the_decision_and_the_end():
-    """A list of packages that is written first would cost the time in which the agent's word is good."""
+    """Writing a list of packages first would use up the time for which the agent's answer is fresh."""
     view = replace(says(60.0, retired=True), packages=PackageList(1, "a", "{}"))
     snapshot = ready(60.0, view)
     snapshot = replace(snapshot, status={name: value for name, value in snapshot.status.items() if name != "packages"})
@@ -181,7 +181,7 @@ def test_who_could_not_be_warned_in_time_is_warned_all_the_same(action):
 
 
 def test_a_clock_that_was_wrong_is_believed_no_longer_than_the_agent_is_asked():
-    """The status says that somebody will have worked an hour from now."""
+    """The status dates the last work an hour into the future."""
     snapshot = ready(-3600.0)
     assert decide(snapshot).call == Probe()
     told = replace(snapshot, agent=says(10.0))
@@ -190,7 +190,7 @@ def test_a_clock_that_was_wrong_is_believed_no_longer_than_the_agent_is_asked():
 
 @pytest.mark.parametrize("ahead", [5.1, 3600.0])
 def test_what_an_agent_said_in_the_future_is_not_known(ahead):
-    """The operator's clock was set back after the agent had answered: that word would be fresh for an hour."""
+    """The operator's clock was set back after the agent answered, so the answer would seem fresh for an hour."""
     before = says(60.0, age=-ahead, retired=True)
     plan = decide(ready(60.0, before))
     assert (plan.deletes, plan.call) == ((), Retire(60.0))
@@ -246,7 +246,7 @@ def test_an_agent_that_does_not_answer_never_ends_the_session(failures):
 
 
 def test_an_agent_that_does_not_answer_for_three_timeouts_and_an_hour_ends_as_probe_failed():
-    """A forever-unreachable session must not live for ever; and it is not called idle."""
+    """An unreachable session must not live forever, and the reason is not idleness."""
     view = silent_agent(failures=20, since=3600)
     plan = decide(ready(5000.0, view))
     assert plan.deletes == (replace(END[0], valid_until=None),)
@@ -339,7 +339,7 @@ def test_action_none_shows_no_deadline():
     assert decide(changed).status.status["expiresAt"] is None
 
 
-# -- called off
+# -- an end that is called off
 
 
 @pytest.mark.parametrize("spec", [idle(TIMEOUT, "None"), idle(3600)], ids=["kept for good", "a longer timeout"])
@@ -392,11 +392,11 @@ def test_whatever_the_agent_says_the_end_is_never_early(ready_ago, idle_seconds,
         assert ready_ago - age >= timeout
 
 
-# -- how often Active turns
+# -- how often Active changes
 
 
 def in_use(since: float, view, *, timeout=TIMEOUT, idle_for=300.0, reason="InUse"):
-    """A session that was said to be in use so many seconds ago, and what its agent says now."""
+    """A session with Active=True since `since` seconds ago, and its agent's present answer."""
     snapshot = ready(idle_for, view, timeout=max(timeout, 600))
     active = {
         "type": "Active",
@@ -433,7 +433,7 @@ def test_the_warning_of_a_short_timeout_is_soon_enough_for_that():
 
 
 def test_nothing_is_written_on_a_word_that_is_about_to_be_replaced():
-    """It was asked 54 s after the turn, and is again now, 54 s after the last work."""
+    """The agent was asked 54 s after Active changed, and is asked again now, 54 s after the last work."""
     seen = in_use(54, says(26.0, what="exec python"), timeout=60)
     later = replace(seen, status=status_after(seen))
     assert (decide(later, NOW + 28).call, decide(later, NOW + 28).status) == (Probe(), None)
@@ -457,23 +457,23 @@ def test_a_condition_of_the_future_holds_up_nothing():
 
 
 @given(st.integers(0, 120), st.integers(0, 400), st.sampled_from([5, 30, 60, 66, 67, 90, 3600]))
-def test_nobody_is_in_use_for_more_than_a_minute_after_the_last_work_was_seen(since, rested, timeout):
-    snapshot = in_use(since, says(float(rested), what="exec python"), timeout=timeout)
+def test_nobody_is_in_use_for_more_than_a_minute_after_the_last_work_was_seen(since, suspended_without_pod, timeout):
+    snapshot = in_use(since, says(float(suspended_without_pod), what="exec python"), timeout=timeout)
     now, asked = NOW, 0
     for _ in range(10):
         status, plan = status_after(snapshot, now), decide(snapshot, now)
         if verdict(status, "Active")[0] == "False" or plan.deletes:
             break
         asked += plan.call is not None
-        answer = says(rested + now - NOW, what="exec python", retired=isinstance(plan.call, Retire))
+        answer = says(suspended_without_pod + now - NOW, what="exec python", retired=isinstance(plan.call, Retire))
         view = replace(answer, asked_at=now, state_at=now) if plan.call else snapshot.agent
         snapshot, now = replace(snapshot, status=status, agent=view), now if plan.call else plan.look_again_at
     assert verdict(status, "Active")[0] == "False"
-    assert now <= max(NOW, NOW - since + 60, NOW - rested + 60)
+    assert now <= max(NOW, NOW - since + 60, NOW - suspended_without_pod + 60)
     assert asked <= 1, "the question before the warning"
 
 
-# -- the warning, and what was called off
+# -- the warning, and the Events of an end
 
 
 def test_a_warning_is_not_repeated_by_the_next_operator():
@@ -507,7 +507,7 @@ def test_the_warning_goes_when_work_is_seen():
 
 
 def test_the_warning_stays_until_the_end():
-    """Asked to retire at the deadline, and while it answers: no flapping between Idle and IdleSoon."""
+    """Active does not flap between Idle and IdleSoon while the agent is asked to retire at the deadline."""
     asked = ready(55.0, says(55.0))
     warned = replace(asked, status=status_after(asked))
     for view in (says(55.0), replace(says(55.0), calling=True), None):
@@ -542,7 +542,7 @@ def test_one_failed_probe_is_no_news(failures, reason):
 
 
 def test_a_clock_that_jumps_is_no_silence():
-    """An hour gives dozens of calls; a few that failed and a clock set forward by a day are something else."""
+    """An hour of silence means dozens of failed calls. A few failures and a clock set forward by a day are not that."""
     assert decide(ready(5000.0, silent_agent(failures=19, since=90_000))).deletes == ()
 
 

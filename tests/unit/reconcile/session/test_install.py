@@ -1,4 +1,4 @@
-"""Telling the agent what the session shall have, following the install, and what came of it."""
+"""Delivery of the environment to the agent, following the install, and its result."""
 
 from dataclasses import replace
 
@@ -38,12 +38,12 @@ YOUNG = {"created_at": NOW - 0.5}
 
 
 def starting(view=None, environment=PANDAS, **fields):
-    """A session whose pod has just begun to run."""
+    """A session whose pod has just started to run."""
     made = pod(container=container(running_since=NOW - 0.2), **{**YOUNG, **fields})
     return session_snapshot(made, agent=view, environment=environment, status={"phase": "Starting"})
 
 
-# -- telling
+# -- delivery
 
 
 def test_the_first_call_is_already_the_environment():
@@ -96,7 +96,7 @@ def test_an_unreachable_agent_is_told_of_after_twenty_seconds():
     for word in ("port 8765", "no connection to 10.0.0.5: refused", f"kubectl logs {POD}", "NetworkPolicy"):
         assert word in message
     assert [event.reason for event in decide(snapshot).events] == ["AgentUnreachable"]
-    assert decide(replace(snapshot, status=status), NOW + 10).call == Deliver(PANDAS.wire)  # it goes on trying
+    assert decide(replace(snapshot, status=status), NOW + 10).call == Deliver(PANDAS.wire)  # it keeps trying
 
 
 def test_not_a_moment_earlier():
@@ -334,7 +334,7 @@ def test_what_was_killed_otherwise_is_simply_told_again():
 
 
 def test_a_restarted_container_is_told_by_its_restart_count_since_clocks_differ():
-    """A node's clock that is ahead makes neither a new start of it nor a write at every look."""
+    """A node's clock that is ahead causes neither another delivery nor a write at every reconcile."""
     ahead = pod(container=container(running_since=NOW + 500))
     snapshot = settled_snapshot(PANDAS, pods=(ahead,))
     assert (decide(snapshot).call, decide(snapshot).writes) == (None, False)
@@ -401,7 +401,7 @@ def test_changed_requirements_wait_until_asked_for():
         assert "install-requested-at" in condition(status, "InSync")["message"]
         assert (verdict(status, "Ready"), status["packagesRevision"]) == (("True", "Running"), PANDAS.packages_revision)
         assert not decide(waits(view, status=status)).writes
-        assert not decide(waits(None, status=status)).writes  # nor has the next operator anything to write
+        assert not decide(waits(None, status=status)).writes  # a restarted operator has nothing to write either
 
 
 def test_changed_back_it_is_in_sync_again():
@@ -413,7 +413,7 @@ def test_changed_back_it_is_in_sync_again():
 
 
 def test_changed_flow_files_alone_are_pushed_without_an_install():
-    """With the revision of the packages that are installed, so that the agent has nothing to install."""
+    """The delivery has the revision of the installed packages, so the agent has nothing to install."""
     call = decide(waits(None, FLOW, FLOW_CHANGED)).call
     assert (call.body["packagesRevision"], call.body["flowRevision"]) == (FLOW.packages_revision, FLOW_CHANGED.flow_revision)
     both = decide(waits(None, FLOW, FLOW_AND_NUMPY)).call
@@ -499,7 +499,7 @@ def test_a_start_always_installs():
 
 
 def test_wait_in_a_cluster():
-    """Saved, not installed; asked for, fails; asked for again, succeeds; reset installs as well."""
+    """A change is not installed by itself. The first requested install fails, the second succeeds, and a reset installs too."""
     world = World(environment={"requirementsText": "pandas\n"}, idle={"timeoutSeconds": 3600}, onChange="Wait")
     world.settle(until_ready=True)
     world.live(2)

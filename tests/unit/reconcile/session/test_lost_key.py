@@ -1,4 +1,4 @@
-"""The agents' key: put back when its Secret is deleted; where it is lost all the same, people are told at once, and what happens next."""
+"""The agents' key: its deleted Secret is recreated. If the key is lost anyway, users are warned at once and sessions get new pods."""
 
 from dataclasses import replace
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""What is told of processes that were killed for memory."""
+"""Reports of processes that were killed for memory."""
 
 from flowsession.cluster.agent import answers
 from flowsession.model.agent_views import Hint
@@ -35,8 +35,8 @@ def test_the_next_one_is_told_a_minute_later_at_the_earliest():
     assert len(told(killed("a-2", status=status))) == 1
 
 
-def asked_about(killed_at, *, environment=None, told_at=None, **known):
-    """What is asked of an agent that was asked for its state and its edits lately and has said since that something was killed."""
+def plan_after_kill(killed_at, *, environment=None, told_at=None, **known):
+    """The plan for a session whose agent was recently asked for its state and edits, and has since announced a kill."""
     environment = environment or resolved()
     status = ready_status(environment) | ({"memoryKill": {"id": "a-1", "process": "x", "at": stamp(told_at)}} if told_at else {})
     view = agent(state(environment), environment, **{"asked_at": NOW - 5, "state_at": NOW - 5, "edits_at": NOW - 5} | known)
@@ -44,21 +44,21 @@ def asked_about(killed_at, *, environment=None, told_at=None, **known):
 
 
 def test_an_agent_that_says_that_something_was_killed_is_asked_at_once_whatever_it_was_asked_before():
-    assert asked_about(NOW - 1).call == Probe()
-    assert asked_about(NOW - 1, environment=resolved(requirements="", files=None)).call == Probe()
-    assert asked_about(NOW - 9).call is None
-    assert asked_about(NOW - 1, calling=True, following=True).call == Probe()
+    assert plan_after_kill(NOW - 1).call == Probe()
+    assert plan_after_kill(NOW - 1, environment=resolved(requirements="", files=None)).call == Probe()
+    assert plan_after_kill(NOW - 9).call is None
+    assert plan_after_kill(NOW - 1, calling=True, following=True).call == Probe()
 
 
 def test_it_is_asked_no_more_often_than_events_may_follow():
-    assert asked_about(NOW - 1, asked_at=NOW, state_at=NOW - 2).call is None
-    plan = asked_about(NOW - 1, told_at=NOW - LEAST_BETWEEN + 10)
+    assert plan_after_kill(NOW - 1, asked_at=NOW, state_at=NOW - 2).call is None
+    plan = plan_after_kill(NOW - 1, told_at=NOW - LEAST_BETWEEN + 10)
     assert (plan.call, plan.look_again_at <= NOW + 10) == (None, True)
-    assert asked_about(NOW - 1, told_at=NOW - LEAST_BETWEEN).call == Probe()
+    assert plan_after_kill(NOW - 1, told_at=NOW - LEAST_BETWEEN).call == Probe()
 
 
 def test_a_kill_is_no_reason_to_ask_for_edits():
-    assert asked_about(NOW - 1, edits_at=0.0).call == Probe()
+    assert plan_after_kill(NOW - 1, edits_at=0.0).call == Probe()
 
 
 def test_what_a_replaced_agent_says_is_cut_to_size():

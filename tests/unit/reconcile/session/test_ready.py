@@ -1,4 +1,4 @@
-"""A session that has all it shall have: Ready, the story of its start, its packages."""
+"""A session with all that its environment asks for: Ready, the stages of its start, and its list of packages."""
 
 from dataclasses import replace
 from functools import partial
@@ -45,7 +45,7 @@ def ready(**fields):
 
 
 def unlisted(**fields):
-    """Whose packages are in no ConfigMap that is known of."""
+    """A session whose packages are in no known ConfigMap."""
     return ready(known_config_maps={}, **fields)
 
 
@@ -58,7 +58,7 @@ def test_ready_says_where_and_how_to_get_in():
 
 
 def test_everything_is_written_at_once():
-    """Ready within the first second takes one write of the status."""
+    """A session that is Ready within its first second takes one write of the status."""
     snapshot = session_snapshot(pod(created_at=NOW - 0.6, container=container(running_since=NOW - 0.3)), agent=agent())
     plan = decide(snapshot)
     assert verdict(dict(plan.status.status), "Ready") == ("True", "Running")
@@ -96,7 +96,7 @@ MOMENTS = st.floats(NOW - 4000, NOW + 50)
     st.one_of(st.none(), st.floats(0, 5000)),
 )
 def test_the_stages_come_to_the_whole_start(timestamps, moments, install_seconds):
-    """Whatever was seen, or not, and whoever's clock is ahead: no second of a start belongs to no stage."""
+    """The stages add up to the whole start, whatever the operator saw and whichever clock is ahead."""
     created, scheduled, runs = moments
     environment = resolved() if install_seconds is not None else resolved(requirements="")
     said = state(environment)
@@ -173,7 +173,7 @@ def test_a_ready_session_is_asked_for_its_packages():
 
 
 def test_ready_is_written_together_with_the_list():
-    """What `kubectl wait --for=condition=Ready` waits for has `status.packages`, the README's own next command."""
+    """After `kubectl wait --for=condition=Ready`, the README's next command reads `status.packages`."""
     asked = decide(unlisted())
     assert (asked.call, asked.writes, asked.events) == (ListPackages(), False, ())
     assert asked.look_again_at == NOW + LIST_SECONDS
@@ -218,7 +218,7 @@ def test_a_list_that_is_there_already_is_not_asked_for():
 
 @pytest.mark.parametrize("view", [agent(packages=LIST), agent()], ids=["at hand", "to be asked for"])
 def test_a_list_that_was_refused_is_tried_again(view):
-    """A quota that refuses ConfigMaps today may have room tomorrow, and nothing else brings a settled session up."""
+    """A quota that refuses ConfigMaps today may have room tomorrow, and nothing else triggers a settled session."""
     settled = settled_snapshot(PANDAS, agent=view)
     without = {key: value for key, value in settled.status.items() if key != "packages"}
     snapshot = replace(settled, status=without, known_config_maps={})
@@ -270,7 +270,7 @@ def test_changed_settings_wait_for_the_next_start_and_are_told_of():
 
 
 def test_labels_that_a_running_pod_has_already_are_told_of_no_more():
-    """The platform team has forbidden them since: that matters at the next start."""
+    """The platform team has forbidden them since, which matters only at the next start."""
     spec = session_spec(podMetadata={"labels": {"app": "x"}})
     snapshot = settled_snapshot(pods=(pod(settings=settings_of(spec)),), agent=agent(), spec=spec)
     status = status_after(snapshot)

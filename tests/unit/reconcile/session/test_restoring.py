@@ -1,4 +1,4 @@
-"""What a session says of edits that earlier ones have saved, and when it looks for them."""
+"""What a session reports about edits saved by earlier sessions, and when it looks for them."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ SAVED = SavedEdits(name="edits-1", session="old", saved_at="2026-01-01T00:00:00Z
 
 
 def started(saved: SavedEdits | None, edits: EditsView | None = None, **fields):
-    """A session whose pod has just been told of the environment and of saved edits."""
+    """A session whose agent just got the environment and the saved edits."""
     said = agent(state(FLOW, edits=edits or EditsView()), FLOW)
     return session_snapshot(pod(), environment=FLOW, agent=said, saved=saved, saved_known=True, **fields)
 

@@ -1,4 +1,4 @@
-"""Edits are saved as they come, and once more when a pod ends; a session in which nobody edits anything costs nothing."""
+"""Edits are saved as they are made, and once more when the pod ends. A session without edits costs nothing."""
 
 from dataclasses import replace
 
@@ -62,7 +62,7 @@ def test_a_session_that_is_suspended_after_its_edits_were_let_go_says_so():
     world = saved_by_hint(editing())
     world.agent().let_go = True
     world.agent().changed()
-    world.live(6.0)  # an answer of a moment ago is acted on
+    world.live(6.0)  # longer than an answer stays fresh: the suspension asks again
     assert suspended(world).status()["edits"] == {"count": 1, "files": ["a.py"], "discarded": True}
     assert world.saved_edits == set()
 
@@ -229,7 +229,7 @@ def test_a_pod_that_is_lost_says_from_when_its_edits_are(seen_deleting):
     saved_at = world.status()["edits"]["savedAt"]
     world.agent().edit("lost")
     pod = world.api.pods[0]
-    if seen_deleting:  # as a deletion by force is on its way
+    if seen_deleting:  # a forced deletion, seen before the pod is gone
         pod["metadata"]["deletionTimestamp"] = stamp(world.clock())
         world.api.changed(pod)
         world.hear()
@@ -260,7 +260,7 @@ def test_where_no_hint_arrives_sessions_in_use_are_asked(via):
     world.agent().unheard = via is AgentVia.DIRECT
     world.agent().edit("one")
     if via is AgentVia.DIRECT:
-        world.hint()  # the one that came through
+        world.hint()  # the only one that arrives
     until(world, lambda: world.saved_edits == {"one"}, 40)
     world.agent().edit("two")
     until(world, lambda: world.saved_edits == {"two"}, 40)
@@ -294,11 +294,11 @@ def test_edits_survive_an_operator_that_is_killed_at_any_request_of_a_save(fatal
 
 
 class Killed(BaseException):
-    """No handler of the operator's sees it."""
+    """Stops the operator: none of its handlers catches this."""
 
 
 def killed_after(world, plan, most):
-    """Carries out a plan up to so many requests."""
+    """Carry out a plan until the API server has got `most` requests, then kill the operator."""
     from unit.world import SESSION, _run
 
     real = world.api.request

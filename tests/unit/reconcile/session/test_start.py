@@ -1,4 +1,4 @@
-"""The way to a running pod: given what Kubernetes says of it, this plan and these words."""
+"""The start of a pod: the plan, status and messages for each state that Kubernetes reports."""
 
 from dataclasses import replace
 
@@ -82,7 +82,7 @@ def test_restricted_pod_security():
     ids=["nothing to keep", "packages", "a flow folder", "another image"],
 )
 def test_no_volume_unless_there_is_something_in_it(environment, volumes):
-    """Or the image is a foreign one, which may have no folder that any user may write: the agent is a volume there anyway."""
+    """Foreign images always get a volume: they may have no folder that every user can write, and their agent needs a volume anyway."""
     spec = manifest(environment)["spec"]
     assert [volume["name"] for volume in spec["volumes"]] == volumes
     assert {"name": "FLOWSESSION_HOME", "value": "/session"} in spec["containers"][0]["env"]
@@ -95,7 +95,7 @@ def created_pod(**session):
 
 
 def test_all_that_a_session_writes_is_limited():
-    """By the container's limit, which the kubelet holds against volumes, layer and log together; the request would else be as large."""
+    """The container's limit covers volumes, writable layer and logs together. Without its own value the request would equal the limit."""
     spec = created_pod()
     assert spec["containers"][0]["resources"]["limits"]["ephemeral-storage"] == "20Gi"
     assert spec["containers"][0]["resources"]["requests"]["ephemeral-storage"] == "0"
@@ -151,7 +151,7 @@ def test_what_people_add_never_replaces_our_own():
 
 @pytest.mark.parametrize("reason", ["ImagePullBackOff", "ErrImagePull"])
 def test_an_image_that_a_webhook_rewrites_and_that_cannot_be_pulled_is_waited_for(reason):
-    """Else the session would be started again at once, for ever: every new pod has the rewritten image too."""
+    """Otherwise the session would be restarted in a loop, since every new pod gets the rewritten image too."""
     made = manifest()
     made["metadata"] |= {"uid": "pod-1", "creationTimestamp": stamp(NOW)}
     made["spec"]["containers"][0]["image"] = "mirror.example.com/runtime"
@@ -358,7 +358,7 @@ def test_after_a_while_of_use_the_back_off_begins_anew():
 
 
 def test_a_young_ones_ready_time_does_not_forget_the_row():
-    """The count stands in the status while the pod runs, so that an operator that is started meanwhile goes on with it."""
+    """The count stays in the status while the pod runs, so a restarted operator continues from it."""
     status = ready_status(ready_at=NOW - 10) | {"restartsInARow": 3}
     served = status_after(session_snapshot(pod(), status=status, agent=agent()))
     assert served["restartsInARow"] == 3
@@ -387,7 +387,7 @@ def test_a_start_as_expected_needs_no_word_at_first(later):
 
 
 def test_a_longer_one_is_told_of_soon_and_then_as_seldom_as_before():
-    """An empty STATUS reads as an operator that is dead."""
+    """An empty STATUS looks like a dead operator."""
     snapshot = session_snapshot(pending_pod(created_at=NOW, node="", scheduled_at=None))
     status = status_after(snapshot, NOW + FIRST_SECONDS)
     assert (status["phase"], verdict(status, "Ready")) == ("Starting", ("False", "Starting"))
@@ -552,7 +552,7 @@ ENV = [
     ],
 )
 def test_a_value_that_the_node_does_not_find_is_told_by_its_name_and_with_the_way_out(words, reason, message):
-    """In the words of kubelet 1.37."""
+    """The messages are those of kubelet 1.37."""
     held = pending_pod(container=waiting("CreateContainerConfigError", words))
     snapshot = session_snapshot(held, spec=session_spec(env=ENV))
     status = status_after(snapshot)
@@ -624,7 +624,7 @@ def test_the_timeout_counts_from_the_present_incarnation():
 
 
 ENDED_FIRST = waiting("", ended_reason="Error", ended_code=143)
-"""A container of which its node says that it ended, before or while it says why."""
+"""A container that its node reports as ended, before or together with the reason."""
 
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "Pod ephemeral local storage usage exceeds the total limit."}
 
@@ -682,7 +682,7 @@ def test_edits_are_told_to_be_lost_where_an_agent_did_not_end_with_all_of_them_s
     ],
 )
 def test_edits_of_a_lost_node_are_told_to_be_lost_where_node_or_agent_do_not_answer(view, unready, told):
-    """Else the agent is asked for them while its pod is there."""
+    """Otherwise the agent is asked for them while its pod exists."""
     editable = resolved(files={"flow.dag.yaml": b"nodes: []"})
     status = {**settled_snapshot(editable).status, "edits": {"savedTo": "edits-1", "savedAt": stamp(NOW - 30), "revision": "e1"}}
     why = {"disruption": "DeletionByTaintManager", "message": "Taint manager: deleting due to NoExecute taint"}

@@ -1,4 +1,4 @@
-"""Sessions without compute: suspended by the user, by idleness or by lifetime; resumed; and reset."""
+"""Sessions suspended by their user, by idleness or by their maximum lifetime, then resumed; and resets."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ PANDAS = {"requirementsText": "pandas\n"}
 
 
 def suspended(*pods, by="User", **fields):
-    """A session that was suspended before, as the decisions themselves wrote it."""
+    """A session that was suspended before, with the status that the decisions wrote."""
     match by:
         case "User":
             before = replace(settled_snapshot(), spec=OFF, generation=2)
@@ -56,8 +56,8 @@ def suspended(*pods, by="User", **fields):
     return session_snapshot(*pods, **{"status": status, "spec": before.spec, "generation": 2, **fields})
 
 
-def rested(**fields):
-    """The same when its pod is gone, and that was written."""
+def suspended_without_pod(**fields):
+    """The same session after its pod is gone and the status says so."""
     snapshot = suspended(**fields)
     return replace(snapshot, status=status_after(snapshot))
 
@@ -114,7 +114,9 @@ def test_a_pod_whose_node_is_gone_is_removed_by_force():
 
 
 def test_a_pod_that_an_earlier_operator_still_created_is_removed():
-    assert decide(replace(rested(), pods=(pod(name=f"{POD[:-1]}2"),))).deletes == (Delete("Pod", NAMESPACE, f"{POD[:-1]}2", "pod-1"),)
+    assert decide(replace(suspended_without_pod(), pods=(pod(name=f"{POD[:-1]}2"),))).deletes == (
+        Delete("Pod", NAMESPACE, f"{POD[:-1]}2", "pod-1"),
+    )
 
 
 def test_suspended_before_the_first_pod_there_never_is_one():
@@ -127,7 +129,7 @@ def test_suspended_before_the_first_pod_there_never_is_one():
 
 @pytest.mark.parametrize("fields", [{"env": [{"name": "A", "value": "b"}]}, {"idle": {"timeoutSeconds": 5}}, {"maxLifetimeSeconds": 10}])
 def test_other_changes_of_spec_do_not_start_what_the_user_has_suspended(fields):
-    changed = replace(rested(), spec=session_spec(suspend=True, **fields), generation=3)
+    changed = replace(suspended_without_pod(), spec=session_spec(suspend=True, **fields), generation=3)
     assert decide(changed).creates == ()
     assert status_after(changed)["phase"] == "Suspended"
     assert decide(changed).events == ()
@@ -136,14 +138,14 @@ def test_other_changes_of_spec_do_not_start_what_the_user_has_suspended(fields):
 @pytest.mark.parametrize("change", [{"agent": None}, {"environment": resolved(requirements="numpy\n")}, {"environment": None}])
 @pytest.mark.parametrize("by", ["User", "Idle", "Lifetime"])
 def test_a_suspended_session_is_at_rest_whatever_becomes_of_its_environment(by, change):
-    assert decide(replace(rested(by=by), **change), NOW + 100_000) == Plan()
+    assert decide(replace(suspended_without_pod(by=by), **change), NOW + 100_000) == Plan()
 
 
 # -- resumed
 
 
 def test_unsuspended_it_starts_anew_as_another_incarnation():
-    plan = decide(replace(rested(), spec=session_spec(), generation=3))
+    plan = decide(replace(suspended_without_pod(), spec=session_spec(), generation=3))
     (create,) = plan.creates
     assert create.manifest["metadata"]["name"] == f"{POD[:-1]}2"
     assert plan.status.status["suspended"] is None
@@ -163,7 +165,7 @@ def test_it_waits_for_the_former_pod_to_end():
 @pytest.mark.parametrize("by", ["Idle", "Lifetime"])
 @pytest.mark.parametrize("what", ["resume", "reset"])
 def test_a_request_brings_back_what_was_suspended_for_the_user(by, what):
-    snapshot = replace(rested(by=by), requests={what: AT})
+    snapshot = replace(suspended_without_pod(by=by), requests={what: AT})
     plan, status = decide(snapshot), status_after(snapshot)
     assert len(plan.creates) == 1
     assert "suspended" not in status
@@ -174,18 +176,18 @@ def test_a_request_brings_back_what_was_suspended_for_the_user(by, what):
 @pytest.mark.parametrize("by", ["Idle", "Lifetime"])
 @pytest.mark.parametrize("spec", [idle(3600), session_spec(env=[{"name": "A"}]), session_spec(onChange="Wait"), session_spec()])
 def test_any_change_of_spec_brings_it_back(by, spec):
-    assert len(decide(replace(rested(by=by), spec=spec, generation=3)).creates) == 1
+    assert len(decide(replace(suspended_without_pod(by=by), spec=spec, generation=3)).creates) == 1
 
 
 @pytest.mark.parametrize("by", ["Idle", "Lifetime"])
 def test_a_request_that_was_handled_before_does_not(by):
-    snapshot = rested(by=by)
+    snapshot = suspended_without_pod(by=by)
     assert decide(replace(snapshot, status=snapshot.status | {"handledRequests": {"resume": AT}}, requests={"resume": AT})) == Plan()
 
 
 @pytest.mark.parametrize("by", ["Idle", "Lifetime"])
 def test_suspended_by_the_user_as_well_it_takes_the_users_word_to_start(by):
-    both = replace(rested(by=by), spec=OFF, generation=3)
+    both = replace(suspended_without_pod(by=by), spec=OFF, generation=3)
     assert decide(both).creates == ()
     status = status_after(both)
     assert decide(replace(both, status=status, requests={"resume": AT})).creates == ()
@@ -193,9 +195,9 @@ def test_suspended_by_the_user_as_well_it_takes_the_users_word_to_start(by):
 
 
 def test_a_resumed_session_waits_for_a_usable_environment():
-    plan = decide(replace(rested(), spec=session_spec(), generation=3, environment=Unresolved("FlowInvalid", "bad")))
+    plan = decide(replace(suspended_without_pod(), spec=session_spec(), generation=3, environment=Unresolved("FlowInvalid", "bad")))
     assert plan.creates == ()
-    status = applied(rested().status, plan.status.status)
+    status = applied(suspended_without_pod().status, plan.status.status)
     assert (status["phase"], verdict(status, "Ready")) == ("Pending", ("False", "EnvironmentNotReady"))
 
 
@@ -258,13 +260,13 @@ def test_without_a_lifetime_or_before_its_end_it_lives(limit):
 
 
 def test_the_lifetime_is_no_secret_of_one_pod():
-    """A lost pod that is started again goes on with the same life."""
+    """The pod that replaces a lost one continues the same lifetime."""
     status = status_after(lived(50, pods=()))
     assert status["activatedAt"] == stamp(NOW - 50)
 
 
 def test_resumed_after_its_lifetime_it_gets_another_one():
-    plan = decide(replace(rested(by="Lifetime"), requests={"resume": AT}))
+    plan = decide(replace(suspended_without_pod(by="Lifetime"), requests={"resume": AT}))
     assert plan.deletes == ()
     assert plan.look_again_at <= NOW + 100
     assert times.parse(plan.status.status["activatedAt"]) == NOW
@@ -333,7 +335,7 @@ def test_what_is_deleted_is_not_reset():
 
 @pytest.mark.parametrize("moment", range(8))
 def test_a_reset_at_any_moment_ends_in_one_fresh_pod(moment):
-    """During the start, the install, or another reset."""
+    """The moments include the start, the install and another reset."""
     world = World(environment=PANDAS, idle={"action": "None"})
     for _ in range(moment):
         world.hear(), world.work(), world.kubelet(), world.answer_calls()
@@ -368,7 +370,7 @@ def test_suspended_and_resumed_at_any_moment_it_is_ready_again_with_one_pod(mome
 
 @pytest.mark.parametrize("action", ["suspend", "reset", "lifetime"])
 def test_an_operator_that_is_killed_after_any_step_writes_nothing_twice(action):
-    """The pod is deleted once, and each Event is told once."""
+    """The pod is deleted once, and each Event is written once."""
     world = World(environment=NOTHING, idle={"action": "None"}, maxLifetimeSeconds=500 if action == "lifetime" else 0)
     world.settle(until_ready=True)
     world.live(2)
@@ -402,7 +404,7 @@ def test_a_rival_write_between_the_word_and_the_suspension_is_looked_at_first():
     while not world.agent().retired:
         world.clock.now = max(world.clock() + 0.05, min(world.todo.due, world.clock() + 1))
         world.work(), world.answer_calls()
-    world.change_session(idle={"timeoutSeconds": 3600, "action": "Suspend"})  # its watch event is not here yet
+    world.change_session(idle={"timeoutSeconds": 3600, "action": "Suspend"})  # its watch event has not arrived yet
     world.work()
     world.live(5)
     assert world.is_ready()

@@ -1,4 +1,4 @@
-"""Tracing: where spans of tests and runs go, what the pod is told of it, and what a running session can't take up."""
+"""Tracing: where spans of tests and runs are sent, what the pod gets, and which changes need a reset."""
 
 import json
 import re
@@ -95,7 +95,7 @@ def test_it_is_content_that_others_may_not_change_unasked_but_needs_no_install()
     plain, own = (resolve(FlowEnvironmentSpec.model_validate(each), {}, Settings()) for each in ({}, {"tracing": {"otlpEndpoint": THERE}}))
     by_chart = resolve(FlowEnvironmentSpec(), {}, Settings(tracing=CHART))
     assert isinstance(plain, Resolved) and isinstance(own, Resolved) and isinstance(by_chart, Resolved)
-    assert own.content != plain.content == by_chart.content  # the chart is the platform's, not an author's
+    assert own.content != plain.content == by_chart.content  # the chart belongs to the platform team, not to an author
     assert own.packages_revision == plain.packages_revision
 
 

@@ -153,7 +153,7 @@ def test_with_no_quota_for_any_size_each_is_told_with_what_it_lacks():
 
 @pytest.mark.parametrize("named", ["", D2])
 def test_a_quota_that_is_less_than_one_session_needs_is_not_told_to_end_sessions(named):
-    """Its limit is the node's, 6Gi here, whatever its share of it is."""
+    """A session's limit is the whole node's memory, 6Gi here, whatever its share is."""
     size = offer(D2, pool(cpu="1900m", memory="6Gi"), sessionsPerNode=4)
     found = choose(snapshot(size, quotas=(view(limits__memory="4Gi"), view("other", limits__memory="1Gi")), named=named), NOW)
     assert "end sessions" not in found.message
@@ -226,7 +226,7 @@ SIZES = st.lists(
 
 @given(SIZES, st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4000)), max_size=4), st.sampled_from([None, "400m", "1", "1900m", "3"]))
 def test_the_choice_is_the_best_of_those_that_may_be_had(rows, quotas, minimum):
-    """Oracle: every size is put to the test by plain arithmetic, and the best is found by comparing each with each."""
+    """Oracle: judge every size by plain arithmetic, and find the best by comparing all pairs."""
     offers, facts = [], {}
     for number, (price, nodes, auto, disk, share) in enumerate(rows):
         name = f"Standard_D{number}s_v5"
@@ -241,7 +241,7 @@ def test_the_choice_is_the_best_of_those_that_may_be_had(rows, quotas, minimum):
                 **fields,
             )
         )
-        milli = int(1900 / share)  # 2 less what AKS reserves, or what the node can give
+        milli = int(1900 / share)  # 2 cores less what AKS reserves, or what the node can give
         room = all(milli <= left for which, left in quotas if which == number)
         enough = minimum is None or milli >= {"400m": 400, "1": 1000, "1900m": 1900, "3": 3000}[minimum]
         facts[name] = (auto and room and enough, (not nodes, float(price) if price else float("inf"), -disk, name))

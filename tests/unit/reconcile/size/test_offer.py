@@ -1,4 +1,4 @@
-"""VM sizes: what a session gets of a node, and what the VMSize's status says."""
+"""VM sizes: a session's share of a node, and the VMSize's status."""
 
 from fractions import Fraction
 
@@ -121,7 +121,7 @@ CAPACITIES = st.fixed_dictionaries(
     st.integers(10, 500),
 )
 def test_a_nodes_sessions_fit_on_the_node(capacity, sessions, nodes, daemonsets, max_pods):
-    """Whatever the numbers: as many sessions as the size says fit beside each other, none is for nothing, and each may burst."""
+    """Whatever the numbers, as many sessions as the size says fit on one node, and each may burst. With GPUs, each gets at least one."""
     settings = SizeSettings(daemonset_requests={"cpu": f"{daemonsets}m", "memory": f"{daemonsets}Mi"}, max_pods_per_node=max_pods)
     pools = [pool(cpu=f"{cpu}m", memory=f"{memory}Mi") for cpu, memory in nodes]
     got = offer(D2, *pools, capacity=capacity, sessionsPerNode=sessions, settings=settings)

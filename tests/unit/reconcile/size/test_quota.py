@@ -1,4 +1,4 @@
-"""What quotas leave: counted as the API server's admission counts."""
+"""What quotas leave, counted as the API server's admission does."""
 
 from fractions import Fraction
 
@@ -120,7 +120,7 @@ RESOURCES = ["requests.cpu", "limits.memory", "pods", "count/pods", "memory"]
     st.integers(1, 10**10),
 )
 def test_an_admission_that_adds_up_agrees(quotas, request, limit):
-    """Oracle: adds the pod to what is used, and compares, as the admission plugin does."""
+    """Oracle: add the pod to what is used and compare, as the admission plugin does."""
     pod = PodCost({"cpu": Fraction(request), "memory": Fraction(request)}, {"cpu": Fraction(limit), "memory": Fraction(limit)}, OURS)
     uses = {"requests.cpu": request, "limits.memory": limit, "pods": 1, "count/pods": 1, "memory": request}
     views, admitted = [], True

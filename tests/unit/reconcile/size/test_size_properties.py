@@ -1,4 +1,4 @@
-"""What holds for every session with VM sizes, whatever sizes, quotas and its own wishes do meanwhile: the same simulation, with these."""
+"""Invariants of sessions with VM sizes: the simulation of test_properties, with changing sizes, quotas and requested sizes."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
@@ -12,7 +12,7 @@ UNKNOWN = "Standard_D9s_v5"
 
 
 class SizedSessionLife(SessionLife):
-    """Sizes come and go, a quota has room or none, and the user changes her mind."""
+    """Sizes come and go, a quota fills up and frees up, and the user requests another size."""
 
     @rule(name=st.sampled_from([D2, D4]), price=st.sampled_from(["0.1", "0.2", "0.3"]))
     def size_comes_or_changes(self, name, price):
@@ -51,7 +51,7 @@ class SizedSessionLife(SessionLife):
                 assert status["vmSize"] == pod["metadata"]["labels"].get(LABEL, "default")
 
     def teardown(self):
-        """In the end there are both sizes and room, and the wish can be met."""
+        """Provide both sizes and enough quota, then check that the session gets the requested size."""
         if not hasattr(self, "world"):
             return
         self.remove("ResourceQuota", NAMESPACE, "q")

@@ -1,4 +1,4 @@
-"""The port is reachable by anything in the cluster: what a caller without a token can do, and can't."""
+"""The agent's port, which anything in the cluster can reach: malformed, oversized and slow requests, with and without a token."""
 
 import contextlib
 import json
@@ -101,6 +101,6 @@ def thread_count(agent: Agent) -> int:
 
 
 def resource_peak(agent: Agent) -> float:
-    """The agent's largest resident size so far, in MiB."""
+    """Return the agent's peak resident size, in MiB."""
     status = Path(f"/proc/{agent.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
