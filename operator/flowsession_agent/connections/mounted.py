@@ -110,19 +110,27 @@ def _of_keys(keys: dict[str, bytes]) -> dict[str, Any]:
         except UnicodeDecodeError:
             raise BadConnectionError("ConnectionField", f"its key {name!r} is not text") from None
         group, dot, inner = name.partition(".")
-        if dot and group in _GROUPS and isinstance(data.get(group), str):
-            message = f"it has a key {group!r} beside {name!r}: give each of them a key of its own, as {group}.NAME"
-            raise BadConnectionError("ConnectionField", message)
         if dot and group in _GROUPS:
-            data.setdefault(group, {})[inner] = text
+            _group(data, group, name)[inner] = text
         else:
             data[name] = text
     kind = kind_of(data.get("type"))
     if kind is not None and kind.name == CUSTOM:
         # In a custom connection, a field of neither group is a secret, as prompt flow has it for .env files.
         for name in [name for name in data if name not in kind.fields and name not in ("type", "name")]:
-            data.setdefault("secrets", {})[name] = data.pop(name)
+            _group(data, "secrets", name)[name] = data.pop(name)
     return data
+
+
+def _group(data: dict[str, Any], group: str, name: str) -> dict[str, str]:
+    """Return the mapping that the key `name` belongs to. Raises BadConnectionError if a key has the mapping's name."""
+    from flowsession_protocol.connection_kinds import BadConnectionError
+
+    found: dict[str, str] | str = data.setdefault(group, {})
+    if isinstance(found, str):
+        message = f"it has a key {group!r} beside {name!r}: give each of them a key of its own, as {group}.NAME"
+        raise BadConnectionError("ConnectionField", message)
+    return found
 
 
 def _parsed(content: bytes) -> object:

@@ -4,7 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowsession_agent.check import connections
@@ -47,6 +47,7 @@ def secrets(draw: st.DrawFn) -> dict[str, str]:
     return {"connection.yaml": text[: draw(st.integers(0, len(text)))] if draw(st.booleans()) else text}
 
 
+@example({"type": "custom", "api-key": SECRET, "secrets": SECRET})
 @given(secrets())
 def test_no_value_is_said(keys: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

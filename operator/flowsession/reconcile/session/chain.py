@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from flowsession.api.session import Phase
+from flowsession.api.session import IdleAction, Phase
 from flowsession.model.plan import ENDING_SECONDS, Plan, Subject
 from flowsession.model.resolved import Resolved, Unresolved
+from flowsession.model.views import PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.restarts import delete_all
 from flowsession.reconcile.session import (
@@ -107,17 +108,27 @@ def resolve(draft: Draft) -> bool:
     if environment is None or _may_come_yet(draft, environment):
         return False
     draft.set_condition("EnvironmentResolved", False, environment.reason, _in_environment(draft.snapshot, environment))
-    if draft.was_ready and any(pod.running for pod in draft.snapshot.pods):
+    if draft.was_ready and (running := [pod for pod in draft.snapshot.pods if pod.running]):
         requests.done(draft, "resume")
         for what in ("reset", "install"):  # refused now: nobody expects it days later, once the environment is fixed
             if requests.pending(draft, what):
                 why = f"{requests.REQUESTS[what]} has no effect while the environment can't be used; fix it and ask again"
                 requests.refuse(draft, what, f"{why}: {_in_environment(draft.snapshot, environment)}")
-        idle.decide_idle(draft)
+        _go_on_without_environment(draft, running[-1])
         return False
     reason = "Starting" if environment.reason == "Resolving" else "EnvironmentNotReady"
     draft.not_ready(Phase.PENDING, reason, _in_environment(draft.snapshot, environment))
     return False
+
+
+def _go_on_without_environment(draft: Draft, pod: PodView) -> None:
+    """Follow the agent of a running session, and end the session when it is idle or has been unreachable for too long.
+
+    With `idle.action: None` it keeps its pod, since no other one can be made.
+    """
+    ready.answers_again(draft, pod)
+    if draft.snapshot.spec.idle.action is IdleAction.NONE or idle.end_silent(draft, draft.agent_of(pod)):
+        idle.decide_idle(draft)
 
 
 def deliver(draft: Draft, live: Live) -> bool:

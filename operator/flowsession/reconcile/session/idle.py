@@ -202,8 +202,12 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
 
 def end_unreachable(draft: Draft, live: Live) -> bool:
     """End a session that has been unreachable for too long. With `idle.action: None`, it gets a new pod instead."""
-    idle, agent = draft.snapshot.spec.idle, live.agent
-    limit = _longest_silence(draft)
+    return end_silent(draft, live.agent)
+
+
+def end_silent(draft: Draft, agent: AgentView | None) -> bool:
+    """Do the same with any agent. Returns whether the session goes on."""
+    idle, limit = draft.snapshot.spec.idle, _longest_silence(draft)
     if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
         return True
     message = f"its agent has not answered for {limit:.0f} s ({agent.error})" + (f"; {loss}" if (loss := edits.lost(draft)) else "")

@@ -26,9 +26,7 @@ def judge_ready(draft: Draft, live: Live) -> bool:
     """Write Ready, or why the first install failed."""
     pod, agent = live.pod, live.agent
     if agent is None or agent.state is None or agent.delivered is None:
-        # The status that an earlier operator wrote stands, except that an unreachable agent is asked again.
-        if draft.was_unreachable and same_container(draft, pod):
-            _ask_again(draft, pod, agent)
+        answers_again(draft, pod)  # apart from that, the status that an earlier operator wrote stands
         return True
     state = agent.state
     if not state.packages_revision:
@@ -67,6 +65,12 @@ def _set_running(draft: Draft, pod: PodView) -> None:
     draft.set_condition("Ready", True, "Running", f"running on {pod.node}; open a terminal with: kubectl exec -it {pod.name} -- bash")
     if draft.was_unreachable:
         draft.event(warning=False, reason="Running", message="its agent answers again")
+
+
+def answers_again(draft: Draft, pod: PodView) -> None:
+    """Set Ready again, without an environment to compare with, once an unreachable agent answers."""
+    if draft.was_unreachable and same_container(draft, pod):
+        _ask_again(draft, pod, draft.agent_of(pod))
 
 
 def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:

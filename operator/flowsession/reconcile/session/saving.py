@@ -61,7 +61,7 @@ def save_last(draft: Draft) -> None:
         return
     if not _has_all_edits(agent):
         return
-    problem = edits.store(draft, agent) if snapshot.environment_uid else "its FlowEnvironment is gone too"
+    problem = "its FlowEnvironment is gone too" if revision and not snapshot.environment_uid else edits.store(draft, agent)
     if problem:
         _give_up(draft, agent, problem)
     elif problem == "" and revision:

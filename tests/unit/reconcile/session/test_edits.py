@@ -229,6 +229,8 @@ def test_whatever_happens_the_last_edit_is_somewhere(steps, action):  # noqa: C9
             case "reset":
                 world.ask("reset")
             case "time":
+                if agent:
+                    agent.dead = False
                 world.live(90)
             case "operator":
                 world.restart_operator()
