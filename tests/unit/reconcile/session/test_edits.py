@@ -220,6 +220,8 @@ def test_whatever_happens_the_last_edit_is_somewhere(steps, action):  # noqa: C9
     world, last = world_with("first", action=action), "first"
     for number, step in enumerate(steps):
         agent = world.agent()
+        if agent and step in ("time", "voice"):
+            agent.dead = False
         match step:
             case "edit" if agent and not agent.dead and agent.volume.get("flow"):
                 last = f"edit {number}"
@@ -229,16 +231,12 @@ def test_whatever_happens_the_last_edit_is_somewhere(steps, action):  # noqa: C9
             case "reset":
                 world.ask("reset")
             case "time":
-                if agent:
-                    agent.dead = False
                 world.live(90)
             case "operator":
                 world.restart_operator()
             case "silence" if agent:
                 agent.dead = True
                 world.live(5)  # less than SILENT_SECONDS, after which a suspension or reset proceeds without saving
-            case "voice" if agent:
-                agent.dead = False
             case "rival":
                 world.api.rivals = 1
             case "changed flow":
