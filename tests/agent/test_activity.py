@@ -198,7 +198,8 @@ def test_a_command_of_a_few_milliseconds_is_work(pod: Agent) -> None:
         unused(pod)
         assert pod.execute("true").wait() == 0
         status, answer = pod.call("POST", "/v1/retire", {"idleAtLeast": 1})
-        assert (status, answer["code"], answer["activity"]["what"]) == (409, "InUse", "exec (a short command)")
+        assert (status, answer["code"]) == (409, "InUse")
+        assert answer["activity"]["what"] in ("exec (a short command)", "exec true")  # on a busy machine it lives until it is seen
 
 
 def test_calls_of_the_operator_are_no_commands(pod: Agent) -> None:
