@@ -126,4 +126,4 @@ def test_short_commands_keep_the_session_and_start_in_the_flow_folder(cluster: C
     with ThreadPoolExecutor(3) as pool:
         for late, what in pool.map(use, ("plain", "flow", "foreign")):
             assert 10 - 1.5 <= late <= 10 + LATEST + 4
-            assert what == "exec (a short command)"
+            assert what in ("exec (a short command)", "exec pwd")  # on a busy machine it lives until it is seen
