@@ -25,8 +25,9 @@ import polling
 from localcluster.ports import free_port
 
 SOURCES = Path(__file__).parents[2] / "operator"
-START = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.server.main import serve; sys.exit(serve())"
-WITHOUT_SPARES = "from flowsession_agent.session import spare; spare.ENOUGH_BYTES = sys.maxsize + 1; "
+PREPARE = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.server.main import serve"
+START = f"{PREPARE}; sys.exit(serve())"
+START_WITHOUT_SPARES = f"{PREPARE}; from flowsession_agent.session import spare; spare.ENOUGH_BYTES = sys.maxsize + 1; sys.exit(serve())"
 """As if memory were short. After a flow test or run no process imports prompt flow for the next one, 2 s of CPU time."""
 FLOW = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.cli import main; sys.exit(main(sys.argv[1:]))"
 POD_UID = "0b7c6c1e-1111-4222-8333-444455556666"
@@ -210,7 +211,7 @@ def start(
         "FLOWSESSION_PORT": str(port),
     }
     log = folder / "agent.log"
-    program = START if spares else START.replace("sys.exit(", WITHOUT_SPARES + "sys.exit(")
+    program = START if spares else START_WITHOUT_SPARES
     with log.open("ab") as file:
         process = subprocess.Popen(
             [*prefix, *(command or (python, "-IS", "-c", program))],

@@ -308,25 +308,17 @@ def test_a_list_of_packages_that_failed_is_not_asked_for_at_once():
 # ---------------------------------------------------------------- a session whose environment was deleted
 
 
-def live(world: World, seconds: float, *, silent: bool) -> None:
-    world.agent().dead = silent
-    for _ in range(60):
-        world.hear()
-        world.work()
-        world.answer_calls()
-        world.clock.now += seconds / 60
-    world.work()
-
-
 @pytest.mark.parametrize("action", ["Delete", "Suspend", "None"])
 def test_without_its_environment_a_session_is_ready_again_when_its_agent_answers(action):
     world = World(environment={"requirementsText": ""}, idle={"timeoutSeconds": 60, "action": action})
     world.settle(until_ready=True)
     world.remove_environment()
     world.agent().busy = True
-    live(world, 1800, silent=True)
+    world.agent().dead = True
+    world.live(1800, step=30)
     assert condition(world.status(), "Ready")["reason"] == "AgentUnreachable"
-    live(world, 120, silent=False)
+    world.agent().dead = False
+    world.live(120)
     assert world.is_ready()
     assert "its agent answers again" in [event.message for event in world.told.events]
 
@@ -336,7 +328,8 @@ def test_without_its_environment_an_unreachable_session_ends_as_it_says_unless_i
     world = World(environment={"requirementsText": ""}, idle={"timeoutSeconds": 60, "action": action})
     world.settle(until_ready=True)
     world.remove_environment()
-    live(world, 72_000, silent=True)
+    world.agent().dead = True
+    world.live(72_000, step=1200)
     assert [event.reason for event in world.told.events].count("ProbeFailed") == (action != "None")
     if action == "Delete":
         assert world.api.session is None

@@ -6,7 +6,6 @@ from dataclasses import replace
 from flowsession.api.session import IdleAction, Phase
 from flowsession.model.plan import ENDING_SECONDS, Plan, Subject
 from flowsession.model.resolved import Resolved, Unresolved
-from flowsession.model.views import PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.restarts import delete_all
 from flowsession.reconcile.session import (
@@ -108,26 +107,30 @@ def resolve(draft: Draft) -> bool:
     if environment is None or _may_come_yet(draft, environment):
         return False
     draft.set_condition("EnvironmentResolved", False, environment.reason, _in_environment(draft.snapshot, environment))
-    if draft.was_ready and (running := [pod for pod in draft.snapshot.pods if pod.running]):
+    if draft.was_ready and any(pod.running for pod in draft.snapshot.pods):
         requests.done(draft, "resume")
         for what in ("reset", "install"):  # refused now: nobody expects it days later, once the environment is fixed
             if requests.pending(draft, what):
                 why = f"{requests.REQUESTS[what]} has no effect while the environment can't be used; fix it and ask again"
                 requests.refuse(draft, what, f"{why}: {_in_environment(draft.snapshot, environment)}")
-        _go_on_without_environment(draft, running[-1])
+        _go_on_without_environment(draft)
         return False
     reason = "Starting" if environment.reason == "Resolving" else "EnvironmentNotReady"
     draft.not_ready(Phase.PENDING, reason, _in_environment(draft.snapshot, environment))
     return False
 
 
-def _go_on_without_environment(draft: Draft, pod: PodView) -> None:
+def _go_on_without_environment(draft: Draft) -> None:
     """Follow the agent of a running session, and end the session when it is idle or has been unreachable for too long.
 
     With `idle.action: None` it keeps its pod, since no other one can be made.
     """
-    ready.answers_again(draft, pod)
-    if draft.snapshot.spec.idle.action is IdleAction.NONE or idle.end_silent(draft, draft.agent_of(pod)):
+    pod = draft.pod
+    if pod is None or not pod.running:
+        return
+    agent = draft.agent_of(pod)
+    ready.answers_again(draft, pod, agent)
+    if draft.snapshot.spec.idle.action is IdleAction.NONE or idle.end_unreachable(draft, agent):
         idle.decide_idle(draft)
 
 
@@ -139,6 +142,11 @@ def deliver(draft: Draft, live: Live) -> bool:
     if draft.reason("Ready") in ("AgentRefused", authorship.REASON):
         idle.decide_idle(draft)
     return False
+
+
+def end_unreachable(draft: Draft, live: Live) -> bool:
+    """End a session that has been unreachable for too long."""
+    return idle.end_unreachable(draft, live.agent)
 
 
 def decide_idle(draft: Draft, _: Live) -> bool:
@@ -180,7 +188,7 @@ STAGES: tuple[Stage, ...] = (
 LIVE_STAGES: tuple[LiveStage, ...] = (
     lost_key.replace_lost,
     start.follow_the_pod,
-    idle.end_unreachable,
+    end_unreachable,
     move.explain,
     deliver,
     install.follow_the_install,

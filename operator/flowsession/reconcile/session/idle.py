@@ -22,7 +22,7 @@ from flowsession.model.times import moment
 from flowsession.model.views import PodView
 from flowsession.reconcile import requests
 from flowsession.reconcile.session import edits, gitops, restart, restoring, suspend
-from flowsession.reconcile.session.draft import Draft, Live
+from flowsession.reconcile.session.draft import Draft
 from flowsession.reconcile.session.on_instance import retire_for_instance
 
 
@@ -200,13 +200,11 @@ def _keep_alive(draft: Draft, agent: AgentView | None) -> None:
         draft.ask(agent, KeepAlive(value), interrupts=True)
 
 
-def end_unreachable(draft: Draft, live: Live) -> bool:
-    """End a session that has been unreachable for too long. With `idle.action: None`, it gets a new pod instead."""
-    return end_silent(draft, live.agent)
+def end_unreachable(draft: Draft, agent: AgentView | None) -> bool:
+    """End a session that has been unreachable for too long, and return whether it goes on.
 
-
-def end_silent(draft: Draft, agent: AgentView | None) -> bool:
-    """Do the same with any agent. Returns whether the session goes on."""
+    With `idle.action: None`, it gets a new pod instead.
+    """
     idle, limit = draft.snapshot.spec.idle, _longest_silence(draft)
     if agent is None or agent.failures < UNREACHABLE_CALLS or agent.silence < limit:
         return True

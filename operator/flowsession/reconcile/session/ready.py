@@ -26,7 +26,7 @@ def judge_ready(draft: Draft, live: Live) -> bool:
     """Write Ready, or why the first install failed."""
     pod, agent = live.pod, live.agent
     if agent is None or agent.state is None or agent.delivered is None:
-        answers_again(draft, pod)  # apart from that, the status that an earlier operator wrote stands
+        answers_again(draft, pod, agent)  # apart from that, the status that an earlier operator wrote stands
         return True
     state = agent.state
     if not state.packages_revision:
@@ -67,13 +67,10 @@ def _set_running(draft: Draft, pod: PodView) -> None:
         draft.event(warning=False, reason="Running", message="its agent answers again")
 
 
-def answers_again(draft: Draft, pod: PodView) -> None:
-    """Set Ready again, without an environment to compare with, once an unreachable agent answers."""
-    if draft.was_unreachable and same_container(draft, pod):
-        _ask_again(draft, pod, draft.agent_of(pod))
-
-
-def _ask_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
+def answers_again(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
+    """Set Ready again once an unreachable agent answers, and probe one that is not known yet."""
+    if not (draft.was_unreachable and same_container(draft, pod)):
+        return
     if agent is None or agent.state is None:
         draft.ask(agent, Probe())
     elif not agent.failures:
