@@ -7,9 +7,6 @@ READY := $(VENV)/.ready
 LOCALCLUSTER := PYTHONPATH=tools $(PYTHON) -m localcluster
 DEMO := PYTHONPATH=tools $(PYTHON) -m demo
 
-# The tests start thousands of Python processes. An import of prompt flow takes four times as long where bytecode isn't kept.
-unexport PYTHONDONTWRITEBYTECODE
-
 .PHONY: help
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

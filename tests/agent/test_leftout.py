@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsession_agent.edits.left_out import Ignore, looks_secret
@@ -152,7 +152,6 @@ RULE = WORDS.filter(lambda rule: not re.search(r"[^/!]\*\*|\*\*[^/]", rule))
 PATH = st.lists(st.sampled_from(["a", "b", "sub", "a.txt", "ab"]), min_size=1, max_size=4).map("/".join)
 
 
-@settings(max_examples=60)
 @given(st.lists(RULE, min_size=1, max_size=4), st.lists(PATH, min_size=1, max_size=20, unique=True))
 def test_generated_ignore_files_mean_what_git_says(tmp_path_factory: pytest.TempPathFactory, rules: list[str], paths: list[str]) -> None:
     folder = tmp_path_factory.mktemp("git")
