@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import longest_first
-from needed_programs import pytest_collection_modifyitems as check_programs
 
 from . import support
 from .editing import PUSHED
@@ -20,7 +19,6 @@ _LONGEST = ("test_runs.py", "test_run_oracle.py", "test_traces.py", "test_model_
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    check_programs(items)
     longest_first.sort(items, Path(__file__).parent, _LONGEST)
 
 

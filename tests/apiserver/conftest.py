@@ -28,7 +28,6 @@ from localcluster.controlplane import ControlPlane
 from localcluster.daemons import Daemon
 from localcluster.kubeconfig import Api as Access
 from localcluster.ports import free_port
-from needed_programs import pytest_collection_modifyitems as check_programs
 
 _LONGEST = ("test_instance_kill.py", "test_kill.py", "test_runs.py", "test_sources.py", "test_instances.py", "test_agents.py")
 """Files that wait for many minutes."""
@@ -41,7 +40,6 @@ _CONTROLLERS = "garbage-collector-controller,namespace-controller,resourcequota-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    check_programs(items)
     longest_first.sort(items, Path(__file__).parent, _LONGEST)
 
 

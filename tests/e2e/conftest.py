@@ -19,7 +19,6 @@ from demo.deploy import deploy
 from demo.kubectl import Kubectl
 from demo.targets import Local, Target, choose
 from localcluster import images
-from needed_programs import pytest_collection_modifyitems as check_programs
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -170,7 +169,6 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests that need the whole cluster last, all in one process, so that the others wait for them only once."""
-    check_programs(items)
     items.sort(key=_whole)
     for item in filter(_whole, items):
         item.add_marker(pytest.mark.xdist_group("whole_cluster"))
