@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from localcluster import debian
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an import of prompt flow takes three times as long without bytecode
-os.environ.setdefault("GOGC", "400")  # a third less CPU time for a call of kubectl
+os.environ.setdefault("GOGC", "400")  # a quarter less CPU time for a call of kubectl
 
 # Bounded, and without deadlines: the machines are slow.
 settings.register_profile("quick", max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
