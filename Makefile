@@ -75,8 +75,8 @@ test-scale: $(READY) ## 500 played nodes, 1,000 sessions, a real autoscaler; pri
 	@$(VENV)/bin/pytest -s tests/scale
 
 lint: $(READY) ## style, types, import direction, stale generated files
-	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check --no-cache .
+	@$(VENV)/bin/ruff format --no-cache --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/mypy --python-version 3.10 operator/flowsession_agent operator/flowsession_protocol
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
@@ -85,7 +85,7 @@ lint: $(READY) ## style, types, import direction, stale generated files
 	@$(LOCALCLUSTER) programs
 
 fmt: $(READY) ## format the code and sort its imports
-	@$(VENV)/bin/ruff check --fix --exit-zero -q .
+	@$(VENV)/bin/ruff check --no-cache --fix --exit-zero -q .
 	@$(VENV)/bin/ruff format -q .
 
 crds: $(READY) ## write crds/ and the chart's copy from the models

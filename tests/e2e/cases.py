@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conftest import Cluster, Object, environment, session
+from .conftest import Cluster, Object, environment, session
 
 FOLDER = Path(__file__).parents[1] / "cases"
 AT_ONCE = 3

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from processes import Processes
-from reading import ReadingKubectl
 
 import polling
 from demo import programs
@@ -19,6 +17,9 @@ from demo.deploy import deploy
 from demo.kubectl import Kubectl
 from demo.targets import Local, Target, choose
 from localcluster import images
+
+from .processes import Processes
+from .reading import ReadingKubectl
 
 Object = dict[str, Any]
 T = TypeVar("T")

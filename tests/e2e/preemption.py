@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from conftest import LABELS, Cluster, Object
+from .conftest import LABELS, Cluster, Object
 
 
 @contextlib.contextmanager

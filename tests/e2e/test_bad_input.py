@@ -10,7 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import Cluster, environment, session
+
+from .conftest import Cluster, environment, session
 
 
 def test_an_image_that_is_not_there(cluster: Cluster) -> None:

@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from conftest import Cluster
 
-import cases
-from cases import Seen
+from . import cases
+from .cases import Seen
+from .conftest import Cluster
 
 Check = Callable[[Seen], bool]
 

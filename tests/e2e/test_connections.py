@@ -6,11 +6,11 @@ The kubelet also delivers the headers for traces, so the same session sends some
 import json
 import subprocess
 
-from conftest import Cluster, environment, session
-
 import modelserver
 import otlpserver
 from localcluster import layout
+
+from .conftest import Cluster, environment, session
 
 FLOW = {
     "apiVersion": "v1",

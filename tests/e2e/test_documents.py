@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CHECKOUT, Cluster, environment, session
 
 import documents
 from localcluster import binaries
+
+from .conftest import CHECKOUT, Cluster, environment, session
 
 NOT_RUN = (
     (re.compile(r"make (test|lint)(-unit)?"), "CI itself runs it"),

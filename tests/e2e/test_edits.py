@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Cluster, Object, environment, session
-from preemption import urgent_pod
-from test_manage import ask, handled, now, until_phase
 
 from demo.targets import Local
 from localcluster import cluster as local_cluster
+
+from .conftest import Cluster, Object, environment, session
+from .preemption import urgent_pod
+from .test_manage import ask, handled, now, until_phase
 
 FOLDER = {
     "apiVersion": "v1",

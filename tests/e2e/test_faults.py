@@ -4,8 +4,9 @@ import time
 from datetime import datetime
 
 import pytest
-from conftest import CHECKOUT, Cluster, environment, session
-from preemption import urgent_pod
+
+from .conftest import CHECKOUT, Cluster, environment, session
+from .preemption import urgent_pod
 
 SYSTEM = "flowsession-system"
 

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import LABELS, Cluster, Object, environment, session
-from test_idle import LATEST, watch_until_deleted
 
 from demo.targets import Local
 from flowsession_agent.session.terminals import CUT_SECONDS
+
+from .conftest import LABELS, Cluster, Object, environment, session
+from .test_idle import LATEST, watch_until_deleted
 
 FLOW = """\
 inputs:

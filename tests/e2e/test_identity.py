@@ -4,8 +4,8 @@ import base64
 import json
 from typing import Any
 
-from conftest import Cluster, Object, environment, session
-from registry import Registry
+from .conftest import Cluster, Object, environment, session
+from .registry import Registry
 
 FOLDER = {
     "apiVersion": "v1",

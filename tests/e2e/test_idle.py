@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from conftest import Cluster, environment, session
+from .conftest import Cluster, environment, session
 
 LATEST = 2.0
 """Seconds past the deadline by which an idle session must have been deleted."""

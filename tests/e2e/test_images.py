@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from conftest import Cluster, environment, session
 
 from demo.deploy import deploy
 from demo.kubectl import Object
 from localcluster import buildah
 from localcluster.registry import Registry
+
+from .conftest import Cluster, environment, session
 
 FIRST, SECOND = "team/python:first", "team/python:second"
 TAG = "team/python:1"

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from conftest import Cluster, Object, environment, session
-from test_vm_sizes import SMALL, priority_class, size
+
+from .conftest import Cluster, Object, environment, session
+from .test_vm_sizes import SMALL, priority_class, size
 
 pytestmark = pytest.mark.whole_cluster
 

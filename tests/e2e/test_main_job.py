@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import CHECKOUT, Cluster, environment, session
+from .conftest import CHECKOUT, Cluster, environment, session
 
 
 def test_the_example_starts_installs_runs_and_tells_its_story(cluster: Cluster) -> None:

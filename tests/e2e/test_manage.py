@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from conftest import Cluster, environment, session
-
 from demo.kubectl import Object
+
+from .conftest import Cluster, environment, session
 
 
 def now() -> str:

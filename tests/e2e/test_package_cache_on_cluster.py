@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Cluster, environment, session
 
 from demo import programs
 from demo.deploy import CHART, NAMESPACE, RELEASE
 from flowsession_cache.addresses import cached
+
+from .conftest import Cluster, environment, session
 
 pytestmark = pytest.mark.whole_cluster
 

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Cluster, environment, session
 
 from agent.feeds import Authority, Index, closing, wheel
 from demo import deploy
 from demo.kubectl import Kubectl
 from demo.targets import Local
 from localcluster import layout
+
+from .conftest import Cluster, environment, session
 
 HUNT = """
 import os, sys

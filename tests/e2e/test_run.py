@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Cluster, environment, session
 
 from demo.deploy import NAMESPACE, RELEASE
+
+from .conftest import CHECKOUT, Cluster, environment, session
 
 pytestmark = pytest.mark.whole_cluster
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cluster, Object, claimed, environment, flow_run
-from test_edits import kill_pid_1
+
+from .conftest import Cluster, Object, claimed, environment, flow_run
+from .test_edits import kill_pid_1
 
 DAG = """\
 inputs: {text: {type: string}}

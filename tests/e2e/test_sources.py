@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cluster, Object, claimed, environment, session
 
 from localcluster import buildah, images
 from localcluster.gitserver import PASSWORD, USER, HttpServer, Repository, SshServer, serving
 from localcluster.layout import API_ADDRESS
+
+from .conftest import Cluster, Object, claimed, environment, session
 
 DAG = b"""inputs: {name: {type: string, default: Ada}}
 outputs: {greeting: {type: string, reference: "${greet.output}"}}

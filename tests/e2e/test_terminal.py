@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pyte
 import pytest
-from conftest import Cluster
 
 from pseudo_terminal import PseudoTerminal
+
+from .conftest import Cluster
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 WIDTHS = (80, 120)

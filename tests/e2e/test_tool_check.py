@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 
-from conftest import Cluster, environment, session
+from .conftest import Cluster, environment, session
 
 TOOL = "from promptflow.core import tool\n\n\n@tool\ndef shout(text: str) -> str:\n    return text.upper()\n"
 WAIT = (

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from conftest import LABELS, Cluster, Object, environment, flow_run, session
+
+from .conftest import LABELS, Cluster, Object, environment, flow_run, session
 
 pytestmark = pytest.mark.whole_cluster
 

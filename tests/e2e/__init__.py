@@ -1,0 +1,1 @@
+"""The whole on real kubelets: the installed operator, runtime images and clients as people have them."""
