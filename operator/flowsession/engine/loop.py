@@ -50,7 +50,7 @@ SILENT_FAILURES = 3
 SILENT_SECONDS = 30.0
 """For SILENT_SECONDS after the last of SILENT_FAILURES failures in a row, no session is retired for an end that would fail too."""
 
-YIELD_SECONDS = 20.0
+YIELD_SECONDS = 60.0
 """Seconds for which a session without a pod yields to sessions nearer to Ready. In a burst of a thousand, the first become Ready while the
 last wait, instead of all at the end."""
 
@@ -247,9 +247,8 @@ class Engine:
             return (left.pods[0].uid, session.decide_gone(left, now)) if left else ("", None)
         instance = self.cache.sizing.instances.key_of(self.cache.sessions.get(name))
         silent = self._silent(key) or (instance is not None and self._silent(instance))
-        snapshot = (
-            self._snapshots.session(name, now, server_silent=silent, queued=len(self.queue)) if key.kind == "ComputeSession" else None
-        )
+        backlog = max(len(self.queue), self.cache.without_phase())
+        snapshot = self._snapshots.session(name, now, server_silent=silent, backlog=backlog) if key.kind == "ComputeSession" else None
         return (snapshot.uid, session.decide(snapshot, now)) if snapshot else ("", None)
 
     def _plan_of_instance(self, name: Name, now: float) -> tuple[str, Plan | None]:

@@ -71,7 +71,7 @@ class Snapshots:
         )
         return snapshot, resolved
 
-    def session(self, key: Name, now: float, *, server_silent: bool = False, queued: int = 0) -> SessionSnapshot | None:
+    def session(self, key: Name, now: float, *, server_silent: bool = False, backlog: int = 0) -> SessionSnapshot | None:
         """Return a session and all that it depends on, or None if it is gone."""
         entry = self.cache.sessions.get(key)
         pods = owned_pods(self.cache, entry) if entry else ()
@@ -117,7 +117,7 @@ class Snapshots:
             refused_config_maps=self._refused(key[0]),
             known_config_maps=self._known(key[0]),
             known_promptflow=self.cache.promptflow.of(key[0], seconds=KNOWN_SECONDS),
-            queued=queued,
+            backlog=backlog,
             server_silent=server_silent,
             saved=saved[1] if saved else None,
             saved_known=saved is not None,

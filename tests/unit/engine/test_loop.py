@@ -1,12 +1,11 @@
-"""What the loop adds to a decision: whether the API server has lately failed to carry out writes."""
-
-from typing import Any
+"""What the loop adds to a decision: whether the API server has lately failed to carry out writes, and the backlog."""
 
 import pytest
 
 from flowsession.engine import loop
 from flowsession.engine.loop import SILENT_FAILURES, Engine
 from flowsession.engine.store.keys import Key
+from flowsession.reconcile.session.snapshot import SessionSnapshot
 from unit.builders import NAMESPACE
 from unit.engine.store.test_cache import body, session
 
@@ -20,12 +19,12 @@ ON_BOX = {
 }
 
 
-def server_silent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Return the `server_silent` that the session's decision sees."""
-    seen: list[Any] = []
+def decided(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SessionSnapshot:
+    """Return what the session's decision sees."""
+    seen: list[SessionSnapshot] = []
     monkeypatch.setattr(loop.session, "decide", lambda snapshot, now: seen.append(snapshot))
     engine.plan(SESSION)
-    return bool(seen[0].server_silent)
+    return seen[0]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +41,21 @@ async def test_a_session_is_told_that_the_server_does_nothing_for_it_or_its_inst
     engine.observe("ComputeSession", session() | ({"spec": spec} if spec else {}))
     for _ in range(SILENT_FAILURES - 1):
         engine.queue.retry(failing)
-    assert not server_silent(engine, monkeypatch), "a failure or two say nothing"
+    assert not decided(engine, monkeypatch).server_silent, "a failure or two say nothing"
     engine.queue.retry(failing)
-    assert server_silent(engine, monkeypatch) is told
+    assert decided(engine, monkeypatch).server_silent is told
+
+
+async def test_sessions_without_a_phase_are_a_backlog_although_their_decisions_are_made(engine, monkeypatch):
+    for number in range(30):
+        engine.observe("ComputeSession", session(name=f"new-{number}"))
+    engine.observe("ComputeSession", session(status={"phase": "Running"}))
+    while len(engine.queue):
+        engine.queue.done(await engine.queue.get())
+    assert decided(engine, monkeypatch).backlog == 30
+    for number in range(30):
+        engine.observe("ComputeSession", session(2, name=f"new-{number}", status={"phase": "Starting"}))
+    assert decided(engine, monkeypatch).backlog == len(engine.queue) == 30, "their keys are due again"
+    while len(engine.queue):
+        engine.queue.done(await engine.queue.get())
+    assert decided(engine, monkeypatch).backlog == 0

@@ -14,6 +14,8 @@ from ruamel.yaml.comments import TaggedScalar
 from flowsession.flow import yaml as flowyaml
 from flowsession.flow.yaml import FolderError
 
+pytestmark = pytest.mark.filterwarnings("ignore::ruamel.yaml.error.MantissaNoDotYAML1_1Warning")
+
 REFUSED = ("refused",)
 SEEN: Counter[str] = Counter()
 

@@ -57,6 +57,7 @@ class Cache:
 
         self._by_environment: Index[SessionEntry] = Index(lambda session: [session.environment])
         self._by_user: Index[SessionEntry] = Index(lambda session: [(*session.environment, session.spec.user)])
+        self._without_phase: Index[SessionEntry] = Index(lambda session: [] if session.status.get("phase") else [True])
         self._by_session: Index[PodEntry] = Index(lambda pod: [(pod.view.namespace, pod.session)])
         self._by_config_map: Index[EnvironmentEntry] = Index(lambda entry: [(entry.meta.namespace, name) for name in entry.config_maps])
         self.config_maps = ConfigMaps(clock, self._users_of, self._concerned_by_config_map)
@@ -66,6 +67,7 @@ class Cache:
             self._session_changed,
             self._by_environment,
             self._by_user,
+            self._without_phase,
             self.sizing.instances.sessions,
             self.sizing.wishes,
         )
@@ -128,6 +130,10 @@ class Cache:
     def count_of(self, environment: Name) -> int:
         """Return how many sessions an environment has."""
         return len(self._by_environment.of(environment))
+
+    def without_phase(self) -> int:
+        """Return how many sessions still have no phase: in a burst, those that are about to start."""
+        return len(self._without_phase.of(True))
 
     def rivals(self, session: SessionEntry) -> list[SessionEntry]:
         """Return the sessions of the same user and environment, including this one: only one of these may have a pod."""

@@ -258,12 +258,10 @@ def _follow(draft: RunDraft) -> None:
         _without_pod(draft, cause_of_end(pod)[1] if pod else cause_of_absence(name, ())[1])
     elif pod is not None and _is_lost(view) and not view.again_asked:
         _resume(draft, pod.name)
-    elif answer is not None and answer.state == "Lost":
+    elif answer is not None and (answer.state == "Lost" or view.refused == "NoRun"):
         _lost(draft, _restarted(draft, again=_was_resumed(draft)))
     elif view.refused and answer is None:
         _refused(draft)
-    elif answer is not None and view.refused == "NoRun":
-        _lost(draft, _restarted(draft, again=_was_resumed(draft)))
     elif answer is not None and kept:
         _finish(draft, answer)
     else:

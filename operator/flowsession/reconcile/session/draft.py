@@ -22,9 +22,9 @@ FIRST_SECONDS = 0.5
 PROGRESS_SECONDS = 2.0
 """Seconds for which mere progress is not written. A session that is Ready by then takes two writes, one that installs longer three."""
 
-QUEUED_STEP = 20
-"""With twice this many decisions queued, the delay of mere progress doubles, with three times as many it triples, and so on up to
-MOST_PROGRESS_SECONDS: such writes would delay sessions that are about to be Ready."""
+BACKLOG_STEP = 20
+"""With a backlog of twice this many, the delay of mere progress doubles, with three times as many it triples, and so on up to
+MOST_PROGRESS_SECONDS: such writes would delay sessions that are about to be Ready. So at most 40 a second are first statuses."""
 MOST_PROGRESS_SECONDS = 20.0
 
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
@@ -113,10 +113,10 @@ class Draft(PodDraft):
         self._fetch_edits = FetchEdits(snapshot.namespace, environment, snapshot.environment_uid, snapshot.spec.user, incarnation)
 
     def only_progress(self, since: float) -> None:
-        """Delay the write until PROGRESS_SECONDS after `since` (FIRST_SECONDS if the status is empty), or longer if many decisions are
-        queued: this decision found only expected progress."""
+        """Delay the write until PROGRESS_SECONDS after `since` (FIRST_SECONDS if the status is empty), or longer with a backlog: this
+        decision found only expected progress."""
         seconds = PROGRESS_SECONDS if self.snapshot.status.get("phase") else FIRST_SECONDS
-        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.queued / QUEUED_STEP))
+        self._progress_only_until = since + max(seconds, min(MOST_PROGRESS_SECONDS, seconds * self.snapshot.backlog / BACKLOG_STEP))
 
     def hold(self, until: float) -> None:
         """Delay all status writes until that moment: they should include what is about to become known."""

@@ -66,8 +66,8 @@ class SessionSnapshot:
     """By the name of the ConfigMap with a list of packages: the version of prompt flow in the image."""
     known_config_maps: Mapping[str, int] = field(default_factory=dict)
     """The operator's own ConfigMaps that existed recently: name -> number of packages listed in it."""
-    queued: int = 0
-    """Number of queued decisions."""
+    backlog: int = 0
+    """Number of queued decisions or, if that is more, of sessions without a phase."""
     server_silent: bool = False
     """Whether the API server does not answer: the session could not be deleted, so its agent must not retire."""
     saved: SavedEdits | None = None

@@ -8,7 +8,7 @@ from flowsession.engine.store import objects
 from flowsession.manifests import session_pod as pods
 from flowsession.model.plan import Delete
 from flowsession.model.views import Refusal
-from flowsession.reconcile.session.draft import FIRST_SECONDS, MOST_PROGRESS_SECONDS, PROGRESS_SECONDS, QUEUED_STEP
+from flowsession.reconcile.session.draft import BACKLOG_STEP, FIRST_SECONDS, MOST_PROGRESS_SECONDS, PROGRESS_SECONDS
 from flowsession.reconcile.session.start import pod_of
 from flowsession.settings import Settings
 from unit.builders import (
@@ -368,11 +368,16 @@ def test_a_young_ones_ready_time_does_not_forget_the_row():
 
 
 @pytest.mark.parametrize(
-    ("queued", "seconds"),
-    [(0, FIRST_SECONDS), (QUEUED_STEP, FIRST_SECONDS), (5 * QUEUED_STEP, 5 * FIRST_SECONDS), (10_000 * QUEUED_STEP, MOST_PROGRESS_SECONDS)],
+    ("backlog", "seconds"),
+    [
+        (0, FIRST_SECONDS),
+        (BACKLOG_STEP, FIRST_SECONDS),
+        (5 * BACKLOG_STEP, 5 * FIRST_SECONDS),
+        (10_000 * BACKLOG_STEP, MOST_PROGRESS_SECONDS),
+    ],
 )
-def test_the_more_wait_for_a_decision_the_longer_mere_progress_waits(queued, seconds):
-    snapshot = session_snapshot(pending_pod(created_at=NOW), queued=queued)
+def test_the_longer_the_backlog_the_longer_mere_progress_waits(backlog, seconds):
+    snapshot = session_snapshot(pending_pod(created_at=NOW), backlog=backlog)
     assert decide(snapshot, NOW).look_again_at == NOW + seconds
     assert not decide(snapshot, NOW + seconds - 0.01).writes
     assert decide(snapshot, NOW + seconds).writes
