@@ -125,6 +125,15 @@ def test_an_edit_is_said_to_wait_until_it_is_settled(start: StartAgent, python: 
     assert printed_lines(ear) == WAITING
 
 
+def test_edits_that_are_let_go_are_announced_too(start: StartAgent, python: str, ear: socket.socket) -> None:
+    agent = pushed(start(pid1=True, python=python), ear)
+    (flow(agent) / "a.py").write_bytes(b"print(2)")
+    agent.call("POST", "/v1/edits/settle", {"revision": edits(agent)["revision"], "saved": True})
+    agent.call("POST", "/v1/edits/discard")
+    assert printed_lines(ear) == WAITING
+    assert edits(agent).get("waiting") is None
+
+
 def test_an_agent_with_edits_ends_when_they_are_taken(start: StartAgent, python: str, ear: socket.socket) -> None:
     agent = pushed(start(pid1=True, python=python), ear)
     (flow(agent) / "a.py").write_bytes(b"print(2)")

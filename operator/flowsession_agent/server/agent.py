@@ -287,6 +287,7 @@ class Agent:
 
     def _discard(self, _: Request, __: bytes) -> Answer:
         self.environment.discard_edits()
+        self._say_edits_wait(False)  # else an operator that has just taken them would save them before the pod ends
         return self._whole_state()
 
 

@@ -33,7 +33,8 @@ def may_leave(draft: Draft) -> bool:
     if agent and agent.failures >= SILENT_CALLS and draft.now - agent.failing_since >= SILENT_SECONDS:
         draft.event(warning=True, reason=NOT_SAVED, message=f"{lost(draft)}: its agent does not answer ({agent.error})")
         return True
-    if agent is None or agent.state is None or agent.failures or draft.now - agent.edits_at > FRESH_SECONDS:
+    stale = agent is not None and (draft.now - agent.edits_at > FRESH_SECONDS or announced(draft, agent))
+    if agent is None or agent.state is None or agent.failures or stale:
         _ask(draft, agent)
         return False
     return saved(draft, agent)
@@ -123,6 +124,12 @@ def wanted(draft: Draft) -> list[messages.SavedEdits] | None:
     if not snapshot.saved_known or snapshot.predecessor:
         return None
     return [_wire(snapshot.saved)] if snapshot.saved and snapshot.saved.archive else []
+
+
+def announced(draft: Draft, agent: AgentView | None) -> bool:
+    """Return whether the agent announced other edits than before, and has not been asked for them since."""
+    hint = draft.snapshot.hint
+    return hint is not None and hint.at > (agent.edits_at if agent else 0.0)
 
 
 def held(draft: Draft) -> bool:

@@ -35,7 +35,7 @@ def keep(draft: Draft) -> None:
         _save(draft, agent)
     elif agent and agent.state and agent.state.edits.revision == (draft.snapshot.status.get("edits") or {}).get("revision"):
         _settle(draft, agent, saved=True)
-    if _has_announced(draft, agent):
+    if edits.announced(draft, agent):
         hint = draft.snapshot.hint
         pause = edits.AGAIN_SECONDS if hint and hint.ending else SAVE_SECONDS
         edits.take(draft, agent, not_before=agent.edits_at + pause if agent else 0.0)
@@ -73,7 +73,7 @@ def save_last(draft: Draft) -> None:
 
 def _take_last(draft: Draft, pod: PodView, agent: AgentView | None) -> None:
     """Ask an agent for its edits: once if it is unknown, after each announcement, and repeatedly if it can't announce them."""
-    if agent is None or _has_announced(draft, agent):
+    if agent is None or edits.announced(draft, agent):
         edits.take(draft, agent, not_before=agent.edits_at + edits.AGAIN_SECONDS if agent else 0.0)
     elif agent and agent.failures >= MOST_FAILURES:
         pass
@@ -132,12 +132,6 @@ def _has_all_edits(agent: AgentView) -> bool:
     """Return whether the agent's edits in their reported revision are known, or there are none."""
     state = agent.state
     return state is not None and (not state.edits.revision or (agent.edits is not None and agent.edits.revision == state.edits.revision))
-
-
-def _has_announced(draft: Draft, agent: AgentView | None) -> bool:
-    """Return whether the agent announced unsaved edits, and has not been asked for them since."""
-    hint = draft.snapshot.hint
-    return hint is not None and hint.at > (agent.edits_at if agent else 0.0)
 
 
 def _can_not_announce(draft: Draft, agent: AgentView | None) -> bool:

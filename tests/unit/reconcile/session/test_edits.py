@@ -51,6 +51,16 @@ def test_edits_are_saved_before_the_idle_end():
     assert calls(world, TakeEdits) == 1
 
 
+def test_edits_that_are_let_go_a_moment_before_a_suspension_do_not_come_back():
+    world = world_with("one", action="None")
+    world.hint()
+    until(world, lambda: calls(world, TakeEdits))
+    world.agent().edit("")
+    world.hint()
+    resumed(suspended(world))
+    assert world.saved_edits == set()
+
+
 def test_a_session_without_edits_ends_with_the_calls_of_one_without_a_folder():
     world = world_with("")
     until(world, lambda: world.api.session is None)
