@@ -24,7 +24,7 @@ PROGRESS_SECONDS = 2.0
 
 BACKLOG_STEP = 20
 """With a backlog of twice this many, the delay of mere progress doubles, with three times as many it triples, and so on up to
-MOST_PROGRESS_SECONDS: such writes would delay sessions that are about to be Ready. So at most 40 a second are first statuses."""
+MOST_PROGRESS_SECONDS: such writes would delay sessions that are about to be Ready."""
 MOST_PROGRESS_SECONDS = 20.0
 
 UNREACHABLE = frozenset({"AgentUnreachable", "KeyLost"})
