@@ -27,6 +27,12 @@ def decided(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SessionSnapshot:
     return seen[0]
 
 
+async def take_all(engine: Engine) -> None:
+    """Empty the queue, as if each key's decision had been made."""
+    while len(engine.queue):
+        engine.queue.done(await engine.queue.get())
+
+
 @pytest.mark.parametrize(
     ("spec", "failing", "told"),
     [
@@ -50,12 +56,10 @@ async def test_sessions_without_a_phase_are_a_backlog_although_their_decisions_a
     for number in range(30):
         engine.observe("ComputeSession", session(name=f"new-{number}"))
     engine.observe("ComputeSession", session(status={"phase": "Running"}))
-    while len(engine.queue):
-        engine.queue.done(await engine.queue.get())
+    await take_all(engine)
     assert decided(engine, monkeypatch).backlog == 30
     for number in range(30):
         engine.observe("ComputeSession", session(2, name=f"new-{number}", status={"phase": "Starting"}))
     assert decided(engine, monkeypatch).backlog == len(engine.queue) == 30, "their keys are due again"
-    while len(engine.queue):
-        engine.queue.done(await engine.queue.get())
+    await take_all(engine)
     assert decided(engine, monkeypatch).backlog == 0

@@ -33,8 +33,7 @@ def may_leave(draft: Draft) -> bool:
     if agent and agent.failures >= SILENT_CALLS and draft.now - agent.failing_since >= SILENT_SECONDS:
         draft.event(warning=True, reason=NOT_SAVED, message=f"{lost(draft)}: its agent does not answer ({agent.error})")
         return True
-    stale = agent is not None and (draft.now - agent.edits_at > FRESH_SECONDS or announced(draft, agent))
-    if agent is None or agent.state is None or agent.failures or stale:
+    if agent is None or agent.state is None or agent.failures or draft.now - agent.edits_at > FRESH_SECONDS or announced(draft, agent):
         _ask(draft, agent)
         return False
     return saved(draft, agent)
