@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,17 @@ def test_only_some_problems_travel_with_the_state(agent: Agent) -> None:
     assert (check["count"], len(check["problems"])) == (150, 20)
     _, answer = agent.call("POST", "/v1/validate", {})
     assert (answer["check"]["count"], len(answer["check"]["problems"])) == (150, 100)
+
+
+def test_a_check_that_was_asked_for_is_that_of_what_is_pushed_meanwhile(agent: Agent) -> None:
+    agent.put("p1", "f1", files={**FILES, "shout.py": b"import time\ntime.sleep(60)\n" + FILES["shout.py"]})
+    (first,) = eventually("the check imports", lambda: [*agent.home.glob("tmp/check-*/read.json")]) or ()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(agent.call, "POST", "/v1/validate", {})
+        eventually("the one asked for imports", lambda: {*agent.home.glob("tmp/check-*/read.json")} - {first})
+        agent.put("p1", "f2", files=BROKEN)
+        status, answer = asked.result()
+    assert (status, answer["check"]["flowRevision"], answer["check"]["verdict"]) == (200, "f2", "Invalid"), answer
 
 
 def test_the_edit_of_a_prompt_needs_no_import_again(agent: Agent) -> None:

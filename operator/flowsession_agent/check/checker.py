@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SECONDS = 60
 """Seconds that a check may take, not counting waits for a processor on a busy node. A tool whose import takes longer is left unchecked."""
 
+VALIDATE_SECONDS = 600
+"""Seconds after which somebody who asked for a check is told to ask again. More than SECONDS: on a busy node a check mostly waits."""
+
 DELAY_SECONDS = 0.1
 """Seconds before a check begins, so that the response to the change is sent first, and changes in quick succession share one check."""
 
@@ -83,14 +86,15 @@ class Checker:
             self._show(Result(flow_revision=self._state.flow_revision, state="Done", verdict="NoFlow"))
 
     def validate(self, *, seconds: float) -> Result:
-        """Check the flow folder's present content and return the result. Raises ApiError with 503 if it is not ready in time."""
+        """Check the flow folder's present content and return the result, or that of newer content which replaced it meanwhile.
+
+        Raises ApiError with 503 if it is not ready in `seconds`.
+        """
         self.begin()
-        thread = self._thread
-        if thread is not None:
-            thread.join(seconds)
-        result = self._state.check
+        result = self._state.wait_for_check(seconds=seconds)
         if result.state != "Done":
-            raise ApiError(503, "Checking", "The flow changes while it is checked, or its check takes long: ask again.")
+            why = f"After {seconds:g} s the check is not done: the node is busy, an install goes on, or the flow keeps changing."
+            raise ApiError(503, "Checking", f"{why} Ask again.")
         return result
 
     def _run(self, began: Result, stale: threading.Event, earlier: threading.Thread | None) -> None:

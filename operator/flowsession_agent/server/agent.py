@@ -7,7 +7,7 @@ import sys
 import threading
 
 from flowsession_agent import VERSION
-from flowsession_agent.check.checker import Checker
+from flowsession_agent.check.checker import VALIDATE_SECONDS, Checker
 from flowsession_agent.connections.store import Connections
 from flowsession_agent.edits.keeper import Keeper
 from flowsession_agent.errors import ApiError, StartError, bad_request
@@ -254,7 +254,7 @@ class Agent:
     def _validate(self, _: Request, __: bytes) -> Answer:
         from flowsession_agent.check.findings import MOST
 
-        return {"podUID": self.pod_uid, "check": self._checker.validate(seconds=WAIT_LIMIT).members(most=MOST)}
+        return {"podUID": self.pod_uid, "check": self._checker.validate(seconds=VALIDATE_SECONDS).members(most=MOST)}
 
     def _edits(self, _: Request, __: bytes) -> Answer:
         return {"podUID": self.pod_uid, **self.environment.edits_archive()}

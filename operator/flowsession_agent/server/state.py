@@ -86,6 +86,12 @@ class State:
         with self._changed:
             self._changed.wait_for(lambda: self._version > than, timeout=seconds)
 
+    def wait_for_check(self, *, seconds: float) -> Result:
+        """Wait until no check is outstanding, but at most `seconds`. Return the last one's result, whose state may be `Running`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.check.state == "Done", timeout=seconds)
+            return self.check
+
     def whole(self, pod_uid: str, *, about: messages.About, activity: messages.Activity, edits: messages.Edits) -> messages.State:
         """Return the protocol's state. The arguments are the parts that are computed for each response."""
         with self._changed:
