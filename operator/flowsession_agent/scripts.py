@@ -19,7 +19,7 @@ REPORT = program("report", package="flowsession_agent.install")
 SMOKE = program("smoke", package="flowsession_agent.install")
 SATISFIED = program("satisfied", package="flowsession_agent.install")
 RUN_FLOW = program("run_flow", package="flowsession_agent.session")
-RUN_SPARE = program("run_spare", package="flowsession_agent.session") + ".main()"
+RUN_FORKS = program("run_forks", package="flowsession_agent.session") + ".main()"
 RUN_BATCH = program("run_batch", package="flowsession_agent.session")
 FILL = program("fill", package="flowsession_agent.connections")
 STATIC = program("static", package="flowsession_agent.check")

@@ -27,8 +27,7 @@ from localcluster.ports import free_port
 SOURCES = Path(__file__).parents[2] / "operator"
 PREPARE = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.server.main import serve"
 START = f"{PREPARE}; sys.exit(serve())"
-START_WITHOUT_SPARES = f"{PREPARE}; from flowsession_agent.session import spare; spare.ENOUGH_BYTES = sys.maxsize + 1; sys.exit(serve())"
-"""As if memory were short. After a flow test or run no process imports prompt flow for the next one, 2 s of CPU time."""
+START_WITHOUT_RUNNER = f"{PREPARE}; from flowsession_agent.session import runner; runner.ENOUGH_BYTES = sys.maxsize + 1; sys.exit(serve())"
 FLOW = f"import sys; sys.path.insert(0, {str(SOURCES)!r}); from flowsession_agent.cli import main; sys.exit(main(sys.argv[1:]))"
 POD_UID = "0b7c6c1e-1111-4222-8333-444455556666"
 Answer = tuple[int, dict[str, Any]]
@@ -195,12 +194,13 @@ def start(
     operator: Operator,
     command: Sequence[str] = (),
     prefix: Sequence[str] = (),
-    spares: bool = False,
+    runners: bool = True,
     **environment: str,
 ) -> Agent:
     """Start an agent below `folder` and wait until it answers.
 
-    `prefix` wraps its command, e.g. in a namespace. `spares`: it keeps a process for the next flow test or run, as in a pod.
+    `prefix` wraps its command, e.g. in a namespace. Without `runners` it keeps no process with prompt flow imported, as if
+    memory were short.
     """
     port = free_port()
     home = Path(environment.pop("FLOWSESSION_HOME", str(folder / "session")))
@@ -211,7 +211,7 @@ def start(
         "FLOWSESSION_PORT": str(port),
     }
     log = folder / "agent.log"
-    program = START if spares else START_WITHOUT_SPARES
+    program = START if runners else START_WITHOUT_RUNNER
     with log.open("ab") as file:
         process = subprocess.Popen(
             [*prefix, *(command or (python, "-IS", "-c", program))],
@@ -233,6 +233,11 @@ def start(
 
 
 IN_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def runners(agent: Agent) -> list[int]:
+    """Return the PIDs of the process that has prompt flow imported, and of those that it has forked."""
+    return [pid for pid, command in descendants(agent.pid).items() if "run_forks" in command]
 
 
 def start_as_pid1(folder: Path, *, prefix: Sequence[str] = IN_NAMESPACE, **arguments: Any) -> Agent:

@@ -213,7 +213,7 @@ def test_a_flow_that_fills_the_shared_memory(start: StartAgent, flow_base: str) 
     agent = start(python=flow_base, prefix=prefix)
     agent.put("p1", "f1", files=FILES)
     inside(agent, "dd", "if=/dev/zero", "of=/dev/shm/rest", "bs=4096")
-    status, answer = run(agent, "pass")  # the first test, so no spare process has imported prompt flow
+    status, answer = run(agent, "pass")  # in a new process: the one that has prompt flow imported makes way for it
     said = "No space is left in /dev/shm, so prompt flow can't start: delete what isn't needed there"
     assert (status, answer["message"].startswith(said)) == (422, True), answer
     inside(agent, "rm", "/dev/shm/rest")

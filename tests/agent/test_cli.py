@@ -169,7 +169,7 @@ def test_five_tests_at_once_are_one_too_many(start: StartAgent, tmp_path: Path) 
     with ThreadPoolExecutor(4) as pool:
         for _ in range(4):
             pool.submit(agent.call, "POST", "/v1/test", {})
-        eventually("four run", lambda: sum("run_flow" in line for line in support.descendants(agent.pid).values()) == 4)
+        eventually("four run, forked from one", lambda: len(support.runners(agent)) == 1 + 4)
         status, answer = agent.call("POST", "/v1/test", {})
         assert (status, answer["code"]) == (429, "TooManyTests")
         assert agent.call("POST", "/v1/retire", {"idleAtLeast": 0})[1]["activity"]["what"] == "api test"

@@ -19,7 +19,7 @@ from . import support
 from .conftest import StartAgent
 from .support import Agent, Operator, eventually
 from .test_connections import KEY, Secrets, in_terminal
-from .test_spare import spare_of, spares
+from .test_runner import cold
 
 CHAT = {
     "flow.dag.yaml": b"""
@@ -85,7 +85,7 @@ def reply(question: str, count: int, mark: str = "."):
 
 @pytest.fixture(scope="module")
 def talked(tmp_path_factory: pytest.TempPathFactory, operator: Operator, flow_base: str) -> Iterator[Agent]:
-    agent = support.start(tmp_path_factory.mktemp("talker"), operator=operator, python=flow_base, spares=True)
+    agent = support.start(tmp_path_factory.mktemp("talker"), operator=operator, python=flow_base)
     assert agent.put("p1", "f1", files=CHAT)[0] == 200
     assert agent.call("POST", "/v1/test", {"inputs": {"question": "x"}})[0] == 200
     yield agent
@@ -93,15 +93,12 @@ def talked(tmp_path_factory: pytest.TempPathFactory, operator: Operator, flow_ba
 
 
 @pytest.fixture(params=["cold", "warm"])
-def talker(request: pytest.FixtureRequest, talked: Agent) -> Agent:
+def talker(request: pytest.FixtureRequest, talked: Agent) -> Iterator[Agent]:
     """A session with a chat flow whose next test runs in a new process (cold), or in one with prompt flow already imported (warm)."""
-    spare = spare_of(talked)
-    if request.param == "cold":
-        os.kill(spare, signal.SIGKILL)
-        eventually("it is gone", lambda: not spares(talked))
     for name in ("began", "go", "interrupted"):
         (talked.home / "flow" / name).unlink(missing_ok=True)
-    return talked
+    with cold(talked) if request.param == "cold" else contextlib.nullcontext():
+        yield talked
 
 
 def test_a_chat_keeps_the_history_and_ends_with_its_input(talker: Agent) -> None:
@@ -213,7 +210,7 @@ def running(agent: Agent) -> int:
 def assert_nothing_is_left(agent: Agent, pid: int) -> None:
     eventually("nothing is left of it", lambda: not agent.state()["activity"]["busy"])
     assert not Path(f"/proc/{pid}").exists()
-    eventually("no process but the spare", lambda: set(support.descendants(agent.pid)) <= set(spares(agent)))
+    eventually("no process but the runner", lambda: len(support.descendants(agent.pid)) <= 1)
 
 
 def test_what_is_no_chat_flow_is_told_what_it_lacks(talked: Agent) -> None:

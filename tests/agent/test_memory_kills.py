@@ -4,7 +4,7 @@ import pytest
 
 from flowsession_agent.server.datagrams import FIRST_PAUSE, News
 from flowsession_agent.session.cputime import Process, parse_stat
-from flowsession_agent.session.memory_kills import EVERY, HELPER, LARGE_PAGES, PATIENCE, SPARE, UNKNOWN, MemoryKills
+from flowsession_agent.session.memory_kills import EVERY, HELPER, LARGE_PAGES, PATIENCE, RUNNER, UNKNOWN, MemoryKills
 
 
 class Container:
@@ -35,12 +35,12 @@ def test_the_largest_that_is_gone_is_named_by_its_command(container: Container) 
 
 
 def test_the_process_kept_ready_for_the_next_test_is_named_so_until_it_runs_one(container: Container) -> None:
-    names = {5: HELPER, 6: SPARE}
+    names = {5: HELPER, 6: RUNNER}
     container.kills = MemoryKills(command=lambda process: names[process.pid], count=lambda: container.count)
-    spare = process(5, pages=2 * LARGE_PAGES)
-    container.kills.look([spare])
-    names[5] = SPARE
-    container.kills.look([spare])
+    runner = process(5, pages=2 * LARGE_PAGES)
+    container.kills.look([runner])
+    names[5] = RUNNER
+    container.kills.look([runner])
     container.count += 1
     assert container.kills.look([])
     assert named(container) == "the process kept ready for the next flow test"

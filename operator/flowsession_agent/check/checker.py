@@ -16,13 +16,14 @@ from flowsession_agent.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from flowsession_agent.check.memory import Memory
     from flowsession_agent.install.packages import Packages
     from flowsession_agent.server.state import State
     from flowsession_agent.session.children import Children
     from flowsession_agent.session.job import Job, Outcome
+    from flowsession_agent.session.runner import Runners
     from flowsession_agent.settings import Home
 
 SECONDS = 60
@@ -44,11 +45,12 @@ RESERVE_BYTES = 64 * 1024 * 1024
 class Checker:
     """Runs one check at a time, in its own thread."""
 
-    def __init__(self, *, home: Home, state: State, children: Children, packages: Packages) -> None:
+    def __init__(self, *, home: Home, state: State, children: Children, packages: Packages, runners: Callable[[], Runners]) -> None:
         self._home = home
         self._state = state
         self._children = children
         self._packages = packages
+        self._runners = runners
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stale: threading.Event | None = None
@@ -163,7 +165,9 @@ class Checker:
                 self._publish(began.found(found, over=work is None), stale)
                 if work is None:
                     return
-                outcome = job.run([python, "-c", IMPORTS, copy, read, imported])
+                if not self._runners().lend(job, "flowsession_agent.check.imports", [copy, read, imported]):
+                    job.begin([python, "-c", IMPORTS, copy, read, imported])
+                outcome = job.finish()
             if stale.is_set():
                 return
             whole = _result(imported, outcome, "importing the tools", earlier=found)

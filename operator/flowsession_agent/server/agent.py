@@ -21,7 +21,7 @@ from flowsession_agent.session.children import Children, last_number
 from flowsession_agent.session.environment import Environment
 from flowsession_agent.session.flow_test import Tests, read_order
 from flowsession_agent.session.inotify import Inotify
-from flowsession_agent.session.spare import Spare, Spares, free_memory
+from flowsession_agent.session.runner import Runner, Runners, free_memory
 from flowsession_agent.session.trace_log import TraceLog
 from flowsession_protocol import PROTOCOL
 from flowsession_protocol.datagrams import CHECKED, ENDING, KILLED, WAITING
@@ -56,7 +56,9 @@ class Agent:
         self._first_number = last_number()
         self.activity = Activity(state=self.state, look=self._look, edited=lambda thorough: self.folder.edited(thorough=thorough))
         self.packages = Packages(home=self.home, state=self.state, children=self.children)
-        self._checker = Checker(home=self.home, state=self.state, children=self.children, packages=self.packages)
+        self._checker = Checker(
+            home=self.home, state=self.state, children=self.children, packages=self.packages, runners=lambda: self.runners
+        )
         self.environment = Environment(
             home=self.home,
             state=self.state,
@@ -69,11 +71,10 @@ class Agent:
         self.connections = Connections(
             home=self.home, state=self.state, children=self.children, packages=self.packages, changed=self.environment.check_again
         )
-        self.spares = Spares(
+        self.runners = Runners(
             state=self.state,
-            children=self.children,
             environment=self.connections.environment,
-            start=lambda key: Spare(key, self.home.flow, self.children),
+            start=lambda key: Runner(key, self.home.flow, self.children),
             free_memory=free_memory,
             roomy=lambda: space.roomy(self.home.tmp, self.home.home),
         )
@@ -84,7 +85,7 @@ class Agent:
             children=self.children,
             connections=self.connections,
             traces=self._traces,
-            spares=self.spares,
+            runners=self.runners,
         )
         self.keeper = Keeper(unsaved=self.environment.unsaved_edits, say=self._say_edits_wait, grace_seconds=settings.grace_seconds)
         self._processes: Processes | None = None
@@ -165,7 +166,7 @@ class Agent:
                     children=self.children,
                     connections=self.connections,
                     traces=self._traces,
-                    spares=self.spares,
+                    runners=self.runners,
                 )
             return self._made_runs
 

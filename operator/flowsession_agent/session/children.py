@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 RUNNING = -1
 
 
+class Adopted:
+    """A child of the agent that another of its children forked. Has what `Children` needs of a `subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode = RUNNING
+
+
 class Children:
-    """The processes that the agent started and has not yet waited for."""
+    """The processes that the agent started or adopted and has not yet waited for."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -38,6 +46,20 @@ class Children:
             self._numbers.add(process.pid)
             return process
 
+    def adopt(self, pid: int) -> Adopted:
+        """Remember a process that was forked for the agent, and became its child when its parent ended. It must not have ended."""
+        with self._changed:
+            self.changes += 1
+            self._statuses[pid] = RUNNING
+            self._numbers.add(pid)
+        return Adopted(pid)
+
+    def forget(self, pid: int) -> None:
+        """Forget an adopted process that ended before it had begun. Its status may have been taken before it was adopted."""
+        with self._changed:
+            self.changes += 1
+            self._statuses.pop(pid, None)
+
     def thread(self, target: Callable[[], object], *, name: str) -> threading.Thread:
         """Start a thread that doesn't delay the agent's end. All the agent's threads start here: each takes a number of the namespace."""
         thread = threading.Thread(target=target, daemon=True, name=name)
@@ -52,7 +74,7 @@ class Children:
             found, self._numbers = self._numbers, set()
             return read(), found
 
-    def wait(self, process: subprocess.Popen[bytes], *, seconds: float) -> bool:
+    def wait(self, process: subprocess.Popen[bytes] | Adopted, *, seconds: float) -> bool:
         """Return whether the process ended within `seconds`. If so, `process.returncode` is set, negative for a signal."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._statuses.get(process.pid) != RUNNING, timeout=seconds):

@@ -9,6 +9,7 @@ import threading
 import time
 
 from flowsession_agent.errors import ApiError, bad_request
+from flowsession_agent.session.runner import new_job
 from flowsession_protocol import flow_files, limits
 
 TYPE_CHECKING = False
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
     from flowsession_agent.session.job import Job, Outcome
-    from flowsession_agent.session.spare import Key, Spares
+    from flowsession_agent.session.runner import Key, Runners
     from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
 
@@ -32,12 +33,12 @@ class Tests:
     """Runs tests, at most four at a time, each in its own process, which may have been started in advance."""
 
     def __init__(
-        self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, spares: Spares
+        self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, runners: Runners
     ) -> None:
         self._home = home
         self._connections = connections
         self._traces = traces
-        self._spares = spares
+        self._runners = runners
         self._activity = activity
         self._children = children
         self._slots = threading.Semaphore(AT_ONCE)
@@ -59,8 +60,7 @@ class Tests:
             if not self._slots.acquire(blocking=False):
                 raise ApiError(429, "TooManyTests", f"{AT_ONCE} tests are running already: try again when one has ended.")
             try:
-                with self._spares.work():
-                    return self._run(flow, order, gone, send_part)
+                return self._run(flow, order, gone, send_part)
             except OSError as error:
                 raise _failed(_not_started(error), "") from error
             finally:
@@ -123,10 +123,10 @@ class Tests:
         """Return the job in which a test has begun. `anew`: don't use the process that has prompt flow imported, which it doesn't need."""
         from flowsession_agent.scripts import RUN_FLOW
 
-        job = None if anew else self._spares.lend(key, "run_flow", arguments, cwd=self._home.flow)
-        if job is None:
+        job = new_job(key, self._home.flow, self._children)
+        if anew or not self._runners.lend(job, "flowsession_agent.session.run_flow", arguments, key=key):
             self._give_up_with_the_pod()
-            job = self._spares.begin_anew(key, RUN_FLOW, arguments, cwd=self._home.flow)
+            job.begin([key[0], "-c", RUN_FLOW, *arguments])
         job.allow(SECONDS, canceled=gone)
         return job
 

@@ -12,7 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Callable, Mapping, Sequence
 
-    from flowsession_agent.session.children import Children
+    from flowsession_agent.session.children import Adopted, Children
+
+    Fork = Callable[[Mapping[str, str], str, list[int]], "Adopted | None"]
+    """Takes environment variables, working directory and the descriptors of standard output and error; returns the process."""
 
 MARK = "FLOWSESSION_JOB"
 OUTPUT_LIMIT = 1024 * 1024
@@ -58,7 +61,7 @@ class Job:
         self._end_by = end_by
         self._end_within = 5.0
         self._canceled: Callable[[], bool] = lambda: False
-        self._begun: tuple[subprocess.Popen[bytes], list[_Tail]]
+        self._begun: tuple[subprocess.Popen[bytes] | Adopted, list[_Tail]]
         self.commands = 0
         """Number of commands that were begun."""
 
@@ -107,6 +110,23 @@ class Job:
         self.commands += 1  # last: other threads check it first
         return process.pid
 
+    def begin_forked(self, fork: Fork) -> bool:
+        """Have `fork` start one command, and return whether it could. If so, `finish` must follow. Raises OSError."""
+        ends = [os.pipe(), os.pipe()]
+        process: Adopted | None = None
+        try:
+            process = fork(self._environ, self._cwd, [written for _, written in ends])
+        finally:
+            for read, written in ends:
+                os.close(written)
+                if process is None:
+                    os.close(read)
+        if process is None:
+            return False
+        self._begun = process, [_Tail(self._children, os.fdopen(read, "rb", 0)) for read, _ in ends]
+        self.commands += 1
+        return True
+
     def kill(self) -> None:
         """Kill the command that was begun, with its whole group."""
         _kill(-self._begun[0].pid, signal.SIGKILL)
@@ -141,7 +161,7 @@ class Job:
             stderr=err,
         )
 
-    def _terminate(self, process: subprocess.Popen[bytes]) -> None:
+    def _terminate(self, process: subprocess.Popen[bytes] | Adopted) -> None:
         _kill(process.pid if self._end_by == signal.SIGINT else -process.pid, self._end_by)
         if not self._children.wait(process, seconds=self._end_within):
             _kill(-process.pid, signal.SIGKILL)

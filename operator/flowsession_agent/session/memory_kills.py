@@ -21,8 +21,8 @@ PATIENCE = 4
 """Looks for which to wait for the end of a counted process, which takes time while the container's memory is full."""
 UNKNOWN = "a process"
 HELPER = "a test, check or install of the flow"
-SPARE = "the process kept ready for the next flow test"
-"""It becomes a HELPER when it is given a test."""
+RUNNER = "the process kept ready for the next flow test"
+"""It is a HELPER while it imports prompt flow and while it forks."""
 
 
 class Seen:
@@ -89,7 +89,7 @@ class MemoryKills:
             seen = before.pop(process.identity, Seen(process.name, 0))
             self._alive[process.identity] = seen
             seen.pages = max(seen.pages, process.pages)
-            if process.pages >= LARGE_PAGES and (process.identity not in self._commands or seen.name in (HELPER, SPARE)):
+            if process.pages >= LARGE_PAGES and (process.identity not in self._commands or seen.name in (HELPER, RUNNER)):
                 seen.name = self._command(process)
                 self._commands.add(process.identity)
         self._commands &= self._alive.keys()

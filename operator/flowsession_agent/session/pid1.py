@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ def supervise(agent: Agent) -> int:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)  # a handler in Python, so that children start with the default one
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    adopt_orphans()
     agent.children.reap()  # processes that ended before the handler was set
     agent.children.thread(lambda: _sample(agent), name="sample")
     agent.children.thread(lambda: _run_periodic_duties(agent), name="count")
@@ -61,10 +63,16 @@ def _sample(agent: Agent) -> None:
 
 
 def _run_periodic_duties(agent: Agent) -> None:
-    """Send datagrams, watch connections, keep the spare process, count packages. Separate from the looks, as each may take seconds."""
+    """Send datagrams, watch connections, end the runner in time, count packages. Separate from the looks, as each may take seconds."""
     while True:
         time.sleep(2 * SAMPLE_SECONDS)
-        for duty in (agent.notify_kills, agent.notify_check_result, agent.connections.watch, agent.spares.keep_spare, agent.packages.count):
+        for duty in (
+            agent.notify_kills,
+            agent.notify_check_result,
+            agent.connections.watch,
+            agent.runners.end_unneeded,
+            agent.packages.count,
+        ):
             try:
                 duty()
             except Exception as error:
@@ -102,6 +110,15 @@ def _signal(target: int, number: int) -> None:
         os.kill(target, number)
     except OSError:
         return
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, as PID 1 is, where another process is PID 1."""
+    if os.getpid() != 1:
+        with contextlib.suppress(ImportError, OSError, AttributeError):  # a Python without ctypes
+            import ctypes
+
+            ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def protect() -> None:

@@ -9,7 +9,7 @@ import time
 from flowsession_agent.session import connections
 from flowsession_agent.session.cputime import Trace, parse_stat, read_threads
 from flowsession_agent.session.exec_trace import ExecTrace
-from flowsession_agent.session.memory_kills import HELPER, SPARE, MemoryKills
+from flowsession_agent.session.memory_kills import HELPER, RUNNER, MemoryKills
 from flowsession_agent.session.pids import COMMAND, NONE, Pids
 from flowsession_agent.session.terminals import Terminal
 from flowsession_protocol.variables import CALL
@@ -188,7 +188,7 @@ class Processes:
 
     def _name(self, process: Process) -> str:
         if process.pid in self._helpers:
-            return SPARE if self._children.is_idle(process.pid) else HELPER
+            return RUNNER if self._children.is_idle(process.pid) else HELPER
         return self._command(process)
 
     def _command(self, process: Process) -> str:

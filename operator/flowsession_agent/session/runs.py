@@ -13,7 +13,7 @@ from flowsession_agent.session import guest_flow, run_batch, run_inputs, run_ord
 from flowsession_agent.session.flow_test import find_flow, last_words
 from flowsession_agent.session.job import Job
 from flowsession_agent.session.run_log import OUT_OF_MEMORY, RunLog
-from flowsession_agent.session.spare import FOREVER
+from flowsession_agent.session.runner import FOREVER, new_job
 from flowsession_protocol import flow_files, limits
 from flowsession_protocol.messages import CANCELED, RUN_END_SECONDS, RUN_FAILURES
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flowsession_agent.connections.store import Connections
     from flowsession_agent.session.activity import Activity
     from flowsession_agent.session.children import Children
-    from flowsession_agent.session.spare import Key, Spares
+    from flowsession_agent.session.runner import Key, Runners
     from flowsession_agent.session.trace_log import TraceLog
     from flowsession_agent.settings import Home
     from flowsession_protocol import messages
@@ -83,14 +83,14 @@ class Runs:
     """The runs that this agent has begun. One that an earlier agent on the same volume began is lost, unless it is ordered again."""
 
     def __init__(
-        self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, spares: Spares
+        self, *, home: Home, activity: Activity, children: Children, connections: Connections, traces: TraceLog, runners: Runners
     ) -> None:
         self._home = home
         self._activity = activity
         self._children = children
         self._connections = connections
         self._traces = traces
-        self._spares = spares
+        self._runners = runners
         self._changed = threading.Condition()
         self._runs: dict[str, Run] = {}
 
@@ -217,8 +217,7 @@ class Runs:
         run_batch.write(given, order)
         run.log = RunLog(run.output, flow, run.order.get("connections"))
         killed_before = cgroup.killed_for_memory()
-        with self._spares.work():
-            outcome = self._begin(key, [given, run.folder], root, lambda: run.canceled).finish()
+        outcome = self._begin(key, [given, run.folder], root, lambda: run.canceled).finish()
         self._traces.look(run.folder)
         result = run_batch.read(os.path.join(run.folder, "result.json"))
         short_of_memory = cgroup.killed_for_memory() > killed_before
@@ -235,7 +234,9 @@ class Runs:
         """Return the job in which a run has begun."""
         from flowsession_agent.scripts import RUN_BATCH
 
-        job = self._spares.lend(key, "run_batch", arguments, cwd=cwd) or self._spares.begin_anew(key, RUN_BATCH, arguments, cwd=cwd)
+        job = new_job(key, cwd, self._children)
+        if not self._runners.lend(job, "flowsession_agent.session.run_batch", arguments, key=key):
+            job.begin([key[0], "-c", RUN_BATCH, *arguments])
         job.allow(FOREVER, canceled=canceled, end_within=RUN_END_SECONDS)
         return job
 

@@ -1,5 +1,6 @@
 """Flow tests in a process that has already imported prompt flow give the same results as in a new one. Uses a real agent."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -58,6 +59,7 @@ def act(do: str) -> dict:
             sys.stdout.write("x" * 1_000_000)
     return {
         "pid": os.getpid(),
+        "command": open("/proc/self/cmdline").read().split("\\0"),
         "helper": helper.WORD,
         "imported": IMPORTED,
         "argv": sys.argv[0],
@@ -81,14 +83,29 @@ def ask(agent: Agent, do: str = "nothing") -> dict[str, Any]:
     return found
 
 
-def spares(agent: Agent) -> list[int]:
-    return [pid for pid, command in support.descendants(agent.pid).items() if "run_spare" in command]
-
-
-def spare_of(agent: Agent) -> int:
+def runner_of(agent: Agent) -> int:
     """Return the PID of the process that waits, or will wait, for the next test."""
-    (pid,) = eventually("a spare process", lambda: spares(agent))
-    return pid
+    return min(eventually("a runner", lambda: support.runners(agent)))
+
+
+@contextlib.contextmanager
+def cold(agent: Agent) -> Iterator[None]:
+    """Have tests run in new processes: the flow has a module of its own by the name of one that is imported ahead."""
+    module = agent.home / "flow" / "_strptime.pyi"
+    module.touch()
+    try:
+        yield
+    finally:
+        module.unlink()
+
+
+def command_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
+def same(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what a test found without what differs between any two processes."""
+    return {**found, "pid": 0, "command": []}
 
 
 def gone(pid: int) -> bool:
@@ -105,11 +122,13 @@ class Session:
 
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory: pytest.TempPathFactory, flow_base: str) -> Iterator[Session]:
-    agent = support.start(tmp_path_factory.mktemp("session"), python=flow_base, operator=Operator(), spares=True)
+    agent = support.start(tmp_path_factory.mktemp("session"), python=flow_base, operator=Operator())
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
-    assert spares(agent) == [], "before anybody has tested"
-    yield Session(agent, ask(agent))
-    left = spare_of(agent)
+    with cold(agent):
+        first = ask(agent)
+    assert "run_flow" in str(first["command"])
+    yield Session(agent, first)
+    left = runner_of(agent)
     agent.process.terminate()
     agent.process.wait(60)
     assert gone(left)
@@ -117,32 +136,32 @@ def tested(tmp_path_factory: pytest.TempPathFactory, flow_base: str) -> Iterator
 
 def test_the_second_test_runs_in_a_process_that_was_there_before_and_finds_all_as_a_new_one_would(tested: Session) -> None:
     session, first = tested.agent, tested.first
+    warm = runner_of(session)
     for _ in range(2):
-        pid = spare_of(session)
         second = ask(session)
-        assert second["pid"] == pid
-        assert {**second, "pid": 0} == {**first, "pid": 0}
-        assert gone(pid)
+        assert second["command"] == command_of(warm), "forked from it"
+        assert same(second) == same(first)
+        assert gone(second["pid"])
+        assert support.runners(session) == [warm]
 
 
 def test_in_it_a_flow_ends_and_fails_as_in_a_new_process(tested: Session) -> None:
     session = tested.agent
     deeds = ("raise", "exit", "kill", "leave")
-    os.kill(spare_of(session), signal.SIGKILL)
-    with ThreadPoolExecutor(len(deeds)) as pool:
-        cold = list(pool.map(lambda deed: answer_of(session, deed), deeds))
-    assert [status for status, *_ in cold] == [422, 422, 422, 200]
-    for deed, expected in zip(deeds, cold, strict=True):
-        pid = spare_of(session)
-        assert answer_of(session, deed) == expected, deed
-        assert gone(pid)
+    with cold(session), ThreadPoolExecutor(len(deeds)) as pool:
+        expected = list(pool.map(lambda deed: answer_of(session, deed), deeds))
+    assert [status for status, *_ in expected] == [422, 422, 422, 200]
+    warm = runner_of(session)
+    for deed, answer in zip(deeds, expected, strict=True):
+        assert answer_of(session, deed) == answer, deed
+        assert support.runners(session) == [warm]
         assert not [line for line in support.descendants(session.pid).values() if "sleep" in line]
 
 
 def answer_of(agent: Agent, do: str) -> tuple[Any, ...]:
     """Return the answer without what differs between any two."""
     status, answer = agent.call("POST", "/v1/test", {"inputs": {"do": do}})
-    found = answer.get("outputs", {}).get("found", {}) | {"pid": 0}
+    found = same(answer.get("outputs", {}).get("found", {}))
     said = [line for line in answer.get("stderrTail", "").splitlines() if "execution" not in line]  # log lines with times
     return status, answer.get("code"), answer.get("message"), found, said
 
@@ -150,25 +169,27 @@ def answer_of(agent: Agent, do: str) -> tuple[Any, ...]:
 def test_what_has_changed_since_it_was_started_is_as_in_a_new_process(start: StartAgent, flow_base: str, tmp_path: Path) -> None:
     added = tmp_path / "added"
     added.mkdir()
-    agent = start(python=flow_base, spares=True, PYTHONPATH=str(added))
+    agent = start(python=flow_base, PYTHONPATH=str(added))
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
     assert ask(agent)["helper"] == "first"
-    warm = spare_of(agent)
+    warm = runner_of(agent)
     (agent.home / "flow" / "helper.py").write_text("WORD = 'second'\n")
     found = ask(agent)
-    assert (found["helper"], found["pid"]) == ("second", warm), "the flow's own modules are never imported ahead"
+    assert (found["helper"], found["command"]) == ("second", command_of(warm)), "the flow's own modules are never imported ahead"
     (agent.home / "flow" / "helper.py").unlink()
     changes: dict[str, Callable[[], object]] = {
         "a package": lambda: (added / "helper.py").write_text("WORD = 'third'\n"),
         "prompt flow's configuration": lambda: (agent.home / "flow" / "pf.yaml").write_text("{}"),
-        "a module of the flow by the name of one that was imported": (agent.home / "flow" / "_strptime.pyi").touch,
     }
     for what, change in changes.items():
-        stale = spare_of(agent)
+        stale = runner_of(agent)
         imported(stale)
         change()
         found = ask(agent)
-        assert (found["helper"], found["pid"] == stale, gone(stale)) == ("third", False, True), what
+        assert (found["helper"], gone(stale), found["command"]) == ("third", True, command_of(runner_of(agent))), what
+    with cold(agent):
+        found = ask(agent)
+        assert (found["helper"], "run_flow" in str(found["command"])) == ("third", True)
 
 
 def imported(pid: int) -> None:
@@ -236,76 +257,75 @@ def leave(text):
 
 
 def test_it_ends_as_python_does(start: StartAgent, flow_base: str) -> None:
-    agent = start(python=flow_base, spares=True)
+    agent = start(python=flow_base)
     assert agent.put("p1", "f1", files=ENDS)[0] == 200
     folder = agent.home / "flow"
     for text in ("cold", "warm"):
-        warm = spares(agent)
-        assert agent.call("POST", "/v1/test", {"inputs": {"text": text}})[0] == 200
+        with cold(agent) if text == "cold" else contextlib.nullcontext():
+            assert agent.call("POST", "/v1/test", {"inputs": {"text": text}})[0] == 200
         assert (folder / "open.txt").read_text() == f"unflushed {text}"
         assert (folder / "kept.txt").read_text() == f"kept {text}"
         lines = (folder / "left.txt").read_text().splitlines()
         assert lines[:2] == [f"thread {text}", f"atexit {text}"]
         assert sorted(lines[2:]) == [f"del cycle {text}", "del global"]
         (folder / "left.txt").unlink()
-        assert all(map(gone, warm))
-        spare_of(agent)
+        assert support.runners(agent) == [runner_of(agent)]
 
 
 def test_a_changed_connection_is_in_use_in_it_at_once(start: StartAgent, flow_base: str, tmp_path: Path) -> None:
     secrets = Secrets(tmp_path / "mounted")
     secrets.write("own", {"type": "custom", "configs.where": "Delft", "secrets.k": "unused"})
-    agent = start(python=flow_base, spares=True, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
+    agent = start(python=flow_base, FLOWSESSION_CONNECTIONS=secrets.variable(own="own"))
     head = b"environment_variables: {PLACE: '${own.where}'}\n"
     assert agent.put("p1", "f1", files={**FLOW, "flow.dag.yaml": head + FLOW["flow.dag.yaml"]})[0] == 200
     assert ask(agent)["environment"]["PLACE"] == "Delft"
-    warm = spare_of(agent)
+    warm = runner_of(agent)
     secrets.write("own", {"type": "custom", "configs.where": "Breda", "secrets.k": "unused"})
     found = ask(agent)
-    assert (found["environment"]["PLACE"], found["pid"]) == ("Breda", warm)
+    assert (found["environment"]["PLACE"], found["command"]) == ("Breda", command_of(warm))
 
 
 def test_another_install_is_not_missed(start: StartAgent, flow_base: str) -> None:
-    agent = start(python=flow_base, spares=True)
+    agent = start(python=flow_base)
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
     ask(agent)
-    before = spare_of(agent)
+    before = runner_of(agent)
     assert agent.install("p2", "iniconfig==2.1.0\n", files=FLOW, flow="f1")["state"] == "Succeeded"
     found = ask(agent)
-    assert found["pid"] != before
+    assert gone(before)
     assert any(path.startswith(str(agent.home / "venvs")) for path in found["path"])
-    warm = spare_of(agent)
+    warm = runner_of(agent)
     assert warm != before
-    assert {**ask(agent), "pid": 0} == {**found, "pid": 0}
+    again = ask(agent)
+    assert (again["command"], same(again)) == (command_of(warm), same(found))
 
 
 def test_one_that_is_killed_and_five_at_once(tested: Session) -> None:
     session, first = tested.agent, tested.first
-    killed = spare_of(session)
-    os.kill(killed, signal.SIGKILL)
-    assert {**ask(session), "pid": 0} == {**first, "pid": 0}
-    warm = spare_of(session)
+    os.kill(runner_of(session), signal.SIGKILL)
+    found = ask(session)
+    warm = runner_of(session)
+    assert (found["command"], same(found)) == (command_of(warm), same(first))
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda _: session.call("POST", "/v1/test", {"inputs": {}}), range(5)))
-    found = [answer["outputs"]["found"] for status, answer in answers if status == 200]
+    all_found = [answer["outputs"]["found"] for status, answer in answers if status == 200]
     assert [answer["code"] for status, answer in answers if status != 200] in ([], ["TooManyTests"])
-    assert len({one["pid"] for one in found}) == len(found) >= 4
-    assert warm in [one["pid"] for one in found]
-    assert all({**one, "pid": 0} == {**first, "pid": 0} for one in found)
+    assert len({one["pid"] for one in all_found}) == len(all_found) >= 4
+    assert all(one["command"] == command_of(warm) and same(one) == same(first) for one in all_found)
 
 
 def test_it_is_no_work_and_hides_none(start: StartAgent, flow_base: str) -> None:
-    agent = start(python=flow_base, spares=True, pid1=True)
+    agent = start(python=flow_base, pid1=True)
     assert agent.put("p1", "f1", files=FLOW)[0] == 200
     ask(agent)
-    pid = spare_of(agent)
+    pid = runner_of(agent)
 
     def idle() -> bool:
         activity: dict[str, Any] = agent.state()["activity"]
         return not activity["busy"] and activity["idleSeconds"] > 5
 
     eventually("idle", idle)
-    assert spares(agent) == [pid]
+    assert support.runners(agent) == [pid]
 
     def seen() -> bool:
         """Return whether a command is recognized. While the process imports, a command might be its child."""
@@ -314,4 +334,4 @@ def test_it_is_no_work_and_hides_none(start: StartAgent, flow_base: str) -> None
 
     eventually("a command is seen", seen)
     eventually("idle again", idle)
-    assert spares(agent) == [pid]
+    assert support.runners(agent) == [pid]
