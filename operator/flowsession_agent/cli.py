@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 USUAL_HOME = "/session"
 FOLLOW_SECONDS = 0.3
+WAKE_MS = 500
+"""Milliseconds after which a wait is interrupted. Python notices a ^C right before a system call that blocks only after that call."""
 EPILOG = "Inputs that are not given have the flow's own defaults. All but `flow test` answer from the agent's memory, at once."
 
 
@@ -384,12 +387,12 @@ def call(
     request = f"{method} {path} HTTP/1.1\r\nHost: agent\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content
     where, sent = _socket_path(), False
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, connection.makefile("rb") as answer:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(where)
             connection.sendall(request)
             sent = True
             _wait(connection)
-            status, members = _read(answer, show)
+            status, members = _read(io.BufferedReader(_Received(connection)), show)
     except OSError as error:
         if sent and isinstance(error, BrokenPipeError):  # not the agent's: the reader of this command's output is gone
             raise
@@ -410,12 +413,31 @@ def _wait(connection: socket.socket) -> None:
     poll.register(connection, select.POLLIN)
     poll.register(1, 0)
     while True:
-        for descriptor, event in poll.poll():
+        for descriptor, event in poll.poll(WAKE_MS):
             if descriptor != 1:
                 return
             if event & (select.POLLERR | select.POLLHUP):
                 raise BrokenPipeError
             poll.unregister(1)  # standard output is closed
+
+
+class _Received(io.RawIOBase):
+    """What a connection receives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        import select
+
+        self._connection = connection
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._poll.poll(WAKE_MS):
+            continue
+        return self._connection.recv_into(buffer)
 
 
 def _read(answer: IO[bytes], show: Callable[[dict[str, Any]], None]) -> tuple[int, dict[str, Any]]:

@@ -179,6 +179,39 @@ def test_five_tests_at_once_are_one_too_many(start: StartAgent, tmp_path: Path) 
             subprocess.run(["kill", "-9", str(pid)], check=False)
 
 
+INTERRUPTED = """
+import os, signal, socket, sys, threading, time
+from flowsession_agent import cli
+
+where = cli._socket_path()
+listener = socket.create_server(where, family=socket.AF_UNIX)
+
+def serve():
+    connection, _ = listener.accept()
+    connection.recv(65536)
+    connection.sendall(sys.argv[1].encode().decode("unicode_escape").encode())
+    time.sleep(0.2)  # the command waits for more: a signal that another thread takes does not end that system call
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    time.sleep(600)
+
+threading.Thread(target=serve, daemon=True).start()
+try:
+    cli.call("POST", "/v1/test", {}, lambda part: print(part["text"], flush=True))
+except KeyboardInterrupt:
+    os._exit(130)
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"), [("", ""), (r'HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n{"text": "first"}\n', "first\n")]
+)
+def test_an_interrupt_that_no_system_call_notices_ends_the_command(tmp_path: Path, answer: str, shown: str) -> None:
+    program = f"import sys; sys.path.insert(0, {str(support.SOURCES)!r}); exec({INTERRUPTED!r})"
+    environ = {"FLOWSESSION_HOME": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", program, answer], env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout) == (130, shown), ran.stderr
+
+
 def test_without_an_agent_the_command_says_so(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-IS", "-c", support.FLOW, "status"],

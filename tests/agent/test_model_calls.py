@@ -334,6 +334,7 @@ def test_a_slow_endpoint_is_work(bed: Bed) -> None:
 
 def test_no_value_is_to_be_found_but_where_it_must_be(bed: Bed) -> None:
     bed.ask(CHAT, "hello")
+    bed.agent.settled()
     eventually("nothing runs", lambda: not any("fill" in line for line in support.descendants(bed.agent.pid).values()))
     for value in (KEY, OWN, TOKEN):
         assert places_with(value, bed.agent) == []

@@ -335,3 +335,51 @@ def test_it_is_no_work_and_hides_none(start: StartAgent, flow_base: str) -> None
     eventually("a command is seen", seen)
     eventually("idle again", idle)
     assert support.runners(agent) == [pid]
+
+
+PROMPT_FLOW = """
+import builtins
+import multiprocessing
+import os
+import threading
+
+with open("imports.txt", "a") as file:
+    print(os.getpid(), file=file)
+
+
+class PFClient:
+    @property
+    def flows(self):
+        return self
+
+    def test(self, **_):
+        with open("/proc/self/cmdline") as file:
+            return {"forked": "run_forks" in file.read()}
+
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "forked"),
+    [
+        ("LOCK = multiprocessing.RLock()\n", True),
+        ("SLOTS = multiprocessing.Semaphore(2)\n", False),
+        ("threading.Thread(target=threading.Event().wait, args=(3,)).start()\n", False),
+        ("was = open\nbuiltins.open = lambda path, *a, **k: was('/nowhere' if path == '/proc/self/mem' else path, *a, **k)\n", False),
+    ],
+    ids=["lock", "semaphore", "thread", "memory"],
+)
+def test_where_a_fork_would_not_be_as_a_new_process_none_is_made(start: StartAgent, tmp_path: Path, more: str, forked: bool) -> None:
+    """Uses a prompt flow that stands for other versions of it, or for another kernel."""
+    (tmp_path / "promptflow").mkdir()
+    (tmp_path / "promptflow" / "__init__.py").touch()
+    (tmp_path / "promptflow" / "client.py").write_text(PROMPT_FLOW + more)
+    agent = start(PYTHONPATH=str(tmp_path))
+    agent.put("p1", "f1", files={**FLOW, "flow.dag.yaml": FLOW["flow.dag.yaml"].replace(b"act.py", b"missing.py")})
+    agent.settled()
+    for _ in range(3):
+        status, answer = agent.call("POST", "/v1/test", {"inputs": {}})
+        assert (status, answer["outputs"]) == (200, {"forked": forked}), answer
+    imports = len((agent.home / "flow" / "imports.txt").read_text().split())
+    assert imports == (1 if forked else 1 + 3)

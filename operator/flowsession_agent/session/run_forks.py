@@ -2,9 +2,9 @@
 
 `run_forks SOCKET BEGAN`: the number of an inherited socket, and the process's start time in nanoseconds. It sends `ready` after the import.
 An order is three descriptors, for standard output, standard error and the forked process's own socket, and one line of JSON: the module,
-its arguments, working directory and environment variables. A forked process sends its PID on its socket, waits for the agent's `go`,
-answers `begun`, and runs the module. If a new process would not import the same, this one exits; if that concerns this order alone, it
-answers `refused` on the order's socket.
+its arguments, working directory and environment variables. A forked process sends its PID and its parent's on its socket, waits for the
+agent's `go`, answers `begun`, and runs the module. If a new process would not import the same, this one exits; if that concerns this order
+alone, the answer is `refused`; if a fork can't be made here that is as a new process, it is `unfit`.
 
 The forked process is as a new one would be: a child of the agent, in its own session, with its own mark. This one runs nothing of the
 flow, so that no thread of the flow holds a lock at the fork. The only other threads are those of prompt flow's telemetry, which wait.
@@ -49,9 +49,7 @@ LATE = (
 )
 """Modules that a test of any flow imports after `promptflow.client` and before the flow's own code, of packages imported by then."""
 
-READY, REFUSED, GO, BEGUN = b"ready\n", b"refused\n", b"go\n", b"begun\n"
-ADOPTED_SECONDS = 5
-"""Seconds within which the kernel makes the forked process a child of the agent."""
+READY, REFUSED, UNFIT, GO, BEGUN = b"ready\n", b"refused\n", b"unfit\n", b"go\n", b"begun\n"
 CLOCK_NS = 20_000_000
 """Nanoseconds by which the time of a file may lag behind the clock: the kernel's tick."""
 
@@ -87,9 +85,7 @@ def main() -> ModuleType:
             _refuse(*descriptors)
         elif _fork(descriptors):
             agent.close()
-            for renew in locks:
-                renew()
-            return _begin(order, started_with, *descriptors)
+            return _begin(order, started_with, locks, *descriptors)
 
 
 def _refuse(output: int, errors: int, control: int) -> None:
@@ -101,41 +97,46 @@ def _refuse(output: int, errors: int, control: int) -> None:
 
 
 def _fork(descriptors: list[int]) -> bool:
-    """Fork twice, so that the new process becomes the agent's child. Return True in it, once its parent has ended."""
+    """Fork twice, so that the new process becomes the agent's child. Return True in it."""
     sys.stdout.flush()
     sys.stderr.flush()
-    agent = os.getppid()
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
         for descriptor in descriptors:
             os.close(descriptor)
         return False
+    parent = os.getpid()
     if os.fork():
         os._exit(0)
     os.setsid()
-    deadline = time.monotonic() + ADOPTED_SECONDS
-    while os.getppid() != agent:
-        if time.monotonic() > deadline:
-            os._exit(0)
+    while os.getppid() == parent:
         time.sleep(0.001)
     return True
 
 
-def _begin(order: dict[str, Any], started_with: dict[str, str], output: int, errors: int, control: int) -> ModuleType:
+def _begin(
+    order: dict[str, Any], started_with: dict[str, str], locks: list[Callable[[], None]], output: int, errors: int, control: int
+) -> ModuleType:
     """Return the ordered module, after making this process one that was started for it. Exits unless the agent says `go`."""
-    os.dup2(output, 1)
-    os.dup2(errors, 2)
-    os.close(output)
-    os.close(errors)
-    _change_mark(order["environ"][MARK])
-    _change_environ(started_with, order["environ"])
-    tempfile.tempdir = None
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(order["cwd"])
-    sys.argv[1:] = order["arguments"]
     with socket.socket(fileno=control) as agent:
-        agent.sendall(b"%d\n" % os.getpid())
+        try:
+            for renew in locks:
+                renew()
+            _change_mark(order["environ"][MARK])
+        except Exception as error:
+            agent.sendall(REFUSED if isinstance(error, OSError) and space.is_short(error) else UNFIT)
+            os._exit(0)
+        os.dup2(output, 1)
+        os.dup2(errors, 2)
+        os.close(output)
+        os.close(errors)
+        _change_environ(started_with, order["environ"])
+        tempfile.tempdir = None
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.chdir(order["cwd"])
+        sys.argv[1:] = order["arguments"]
+        agent.sendall(b"%d %d\n" % (os.getpid(), os.getppid()))
         if _line(agent) != GO:
             os._exit(0)
         agent.sendall(BEGUN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -60,7 +61,8 @@ class Runner:
         """Update `ready` and `over`. Does nothing while it forks."""
         if self._lock.acquire(blocking=False):
             try:
-                self._wait_until_ready(seconds=0)
+                with contextlib.suppress(OSError):  # ended meanwhile by who found it unusable
+                    self._wait_until_ready(seconds=0)
             finally:
                 self._lock.release()
 
@@ -86,12 +88,13 @@ class Runner:
         """Kill it. What it forked runs on."""
         self._socket.close()
         self._job.kill()
-        self.unfit = self._job.finish().exit_code == 1 and not self.ready
+        ended = self._job.finish()
+        self.unfit = self.unfit or (ended.exit_code == 1 and not self.ready)
         self.over = True
 
     def _order(self, order: str, streams: list[int]) -> tuple[Adopted | None, bool]:
         """Return the process that has begun, if one has; and whether it was refused for what concerns this order alone. Raises OSError."""
-        from flowsession_agent.session.run_forks import BEGUN, GO, REFUSED
+        from flowsession_agent.session.run_forks import BEGUN, GO, REFUSED, UNFIT
 
         ours, theirs = socket.socketpair()
         self._children.mark_active(self._pid)
@@ -103,9 +106,11 @@ class Runner:
             answer = _line(ours)
             if answer == REFUSED:
                 self._children.mark_idle(self._pid)
-            if answer in (REFUSED, b""):
+            pid, _, parent = answer.partition(b" ")
+            self.unfit = answer == UNFIT or int(parent or 0) not in (0, os.getpid())
+            if self.unfit or not parent:
                 return None, answer == REFUSED
-            process = self._children.adopt(int(answer))
+            process = self._children.adopt(int(pid))
             with contextlib.suppress(OSError):
                 ours.sendall(GO)
                 if _line(ours) == BEGUN:
@@ -175,7 +180,7 @@ class Runners:
             if not runner.over:
                 return False
             self._drop(runner)
-            if not runner.ready:
+            if runner.unfit or not runner.ready:
                 return False
         return False
 
