@@ -391,7 +391,6 @@ def call(
             connection.connect(where)
             connection.sendall(request)
             sent = True
-            _wait(connection)
             status, members = _read(io.BufferedReader(_Received(connection)), show)
     except OSError as error:
         if sent and isinstance(error, BrokenPipeError):  # not the agent's: the reader of this command's output is gone
@@ -406,7 +405,7 @@ def call(
 
 
 def _wait(connection: socket.socket) -> None:
-    """Wait until the agent begins to respond. Raises BrokenPipeError if nobody reads this command's output any more."""
+    """Wait until the agent has sent more. Raises BrokenPipeError if nobody reads this command's output any more."""
     import select
 
     poll = select.poll()
@@ -425,18 +424,13 @@ class _Received(io.RawIOBase):
     """What a connection receives."""
 
     def __init__(self, connection: socket.socket) -> None:
-        import select
-
         self._connection = connection
-        self._poll = select.poll()
-        self._poll.register(connection, select.POLLIN)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._poll.poll(WAKE_MS):
-            continue
+        _wait(self._connection)
         return self._connection.recv_into(buffer)
 
 

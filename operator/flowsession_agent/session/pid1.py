@@ -115,17 +115,17 @@ def _signal(target: int, number: int) -> None:
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, as PID 1 is, where another process is PID 1."""
     if os.getpid() != 1:
-        with contextlib.suppress(ImportError, OSError, AttributeError):  # a Python without ctypes
-            import ctypes
-
-            ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+        _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 
 
 def protect() -> None:
     """Make this process non-dumpable: the session's own processes have its UID and could read its memory by ptrace or /proc."""
-    try:
+    _prctl(4, 0)  # PR_SET_DUMPABLE
+
+
+def _prctl(option: int, value: int) -> None:
+    """Set one of this process's attributes (prctl(2)). Does nothing in a Python without ctypes."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
         import ctypes
 
-        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
-    except (ImportError, OSError, AttributeError):  # a Python without ctypes
-        return
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -78,33 +78,25 @@ def main() -> ModuleType:
     agent.sendall(READY)
     while True:
         _, descriptors, _, _ = socket.recv_fds(agent, 1, 3)
-        order: dict[str, Any] = json.loads(_line(agent) or "{}")
+        order: dict[str, Any] = json.loads(read_line(agent) or "{}")
         if not order or _stamps(stamps) != stamps:
             os._exit(0)
         if _hidden(added, order["cwd"]) or space.full(OSError()):
-            _refuse(*descriptors)
-        elif _fork(descriptors):
+            os.write(descriptors[2], REFUSED)
+        elif _fork():
             agent.close()
             return _begin(order, started_with, locks, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
-def _refuse(output: int, errors: int, control: int) -> None:
-    """Leave an order to a new process: with this order's folder, or with so little room, it would not import the same."""
-    os.close(output)
-    os.close(errors)
-    with socket.socket(fileno=control) as agent:
-        agent.sendall(REFUSED)
-
-
-def _fork(descriptors: list[int]) -> bool:
+def _fork() -> bool:
     """Fork twice, so that the new process becomes the agent's child. Return True in it."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
-        for descriptor in descriptors:
-            os.close(descriptor)
         return False
     parent = os.getpid()
     if os.fork():
@@ -137,7 +129,7 @@ def _begin(
         os.chdir(order["cwd"])
         sys.argv[1:] = order["arguments"]
         agent.sendall(b"%d %d\n" % (os.getpid(), os.getppid()))
-        if _line(agent) != GO:
+        if read_line(agent) != GO:
             os._exit(0)
         agent.sendall(BEGUN)
     return _module(order["module"])
@@ -254,11 +246,11 @@ def _stamps(paths: Iterable[str]) -> Stamps:
     return found
 
 
-def _line(agent: socket.socket) -> bytes:
-    """Return the next line from the agent; empty if it has closed the socket."""
+def read_line(connection: socket.socket) -> bytes:
+    """Return the next line, after which the other side waits; empty if it has closed the connection. Raises OSError."""
     received = b""
     while not received.endswith(b"\n"):
-        data = agent.recv(65536)
+        data = connection.recv(65536)
         if not data:
             return b""
         received += data

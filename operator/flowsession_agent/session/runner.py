@@ -37,6 +37,10 @@ ANSWER_SECONDS = 10
 FOREVER = 10.0 * 365 * 24 * 3600
 
 
+class _RefusedError(Exception):
+    """A new process must run the order, for what concerns this order alone."""
+
+
 class Runner:
     """One process.
 
@@ -68,20 +72,18 @@ class Runner:
 
     def fork(self, job: Job, module: str, arguments: Sequence[str]) -> bool:
         """Begin `module` as the job's next command. Return False if a new process must run it. If it is not as one, this one is over."""
-        with self._lock:
-            refused = False
-
-            def begin(environ: Mapping[str, str], cwd: str, streams: list[int]) -> Adopted | None:
-                nonlocal refused
-                order = {"module": module, "arguments": list(arguments), "cwd": cwd, "environ": dict(environ)}
-                process, refused = self._order(json.dumps(order), streams)
-                return process
-
-            with contextlib.suppress(OSError):  # it was killed
-                if self._wait_until_ready(seconds=IMPORT_SECONDS) and job.begin_forked(begin):
+        order = {"module": module, "arguments": list(arguments)}
+        try:
+            with self._lock:
+                if self._wait_until_ready(seconds=IMPORT_SECONDS) and job.begin_forked(
+                    lambda environ, cwd, streams: self._order({**order, "environ": dict(environ), "cwd": cwd}, streams)
+                ):
                     return True
-        if not refused:
-            self.end()
+        except OSError:  # it was killed
+            pass
+        except _RefusedError:
+            return False
+        self.end()
         return False
 
     def end(self) -> None:
@@ -92,32 +94,33 @@ class Runner:
         self.unfit = self.unfit or (ended.exit_code == 1 and not self.ready)
         self.over = True
 
-    def _order(self, order: str, streams: list[int]) -> tuple[Adopted | None, bool]:
-        """Return the process that has begun, if one has; and whether it was refused for what concerns this order alone. Raises OSError."""
-        from flowsession_agent.session.run_forks import BEGUN, GO, REFUSED, UNFIT
+    def _order(self, order: dict[str, object], streams: list[int]) -> Adopted | None:
+        """Return the process that has begun; None if none has. Raises _RefusedError and OSError."""
+        from flowsession_agent.session.run_forks import BEGUN, GO, REFUSED, UNFIT, read_line
 
         ours, theirs = socket.socketpair()
         self._children.mark_active(self._pid)
         with ours:
             with theirs:
                 socket.send_fds(self._socket, [b"+"], [*streams, theirs.fileno()])
-                self._socket.sendall(order.encode() + b"\n")
+                self._socket.sendall(json.dumps(order).encode() + b"\n")
             ours.settimeout(ANSWER_SECONDS)
-            answer = _line(ours)
+            answer = read_line(ours)
             if answer == REFUSED:
                 self._children.mark_idle(self._pid)
+                raise _RefusedError
             pid, _, parent = answer.partition(b" ")
             self.unfit = answer == UNFIT or int(parent or 0) not in (0, os.getpid())
             if self.unfit or not parent:
-                return None, answer == REFUSED
+                return None
             process = self._children.adopt(int(pid))
             with contextlib.suppress(OSError):
                 ours.sendall(GO)
-                if _line(ours) == BEGUN:
+                if read_line(ours) == BEGUN:
                     self._children.mark_idle(self._pid)
-                    return process, False
+                    return process
             self._children.forget(process.pid)
-            return None, False
+            return None
 
     def _wait_until_ready(self, *, seconds: float) -> bool:
         """Return whether it is ready and lives, after at most `seconds`."""
@@ -239,17 +242,6 @@ def _tell_of_a_kill(runner: Runner) -> None:
     if runner.killed:
         message = "the process kept ready for the next flow test or run was killed: that imports prompt flow itself, and takes longer"
         print(f"flowsession agent: {message}", file=sys.stderr, flush=True)
-
-
-def _line(connection: socket.socket) -> bytes:
-    """Return the next line; empty if the other side has closed. Raises OSError."""
-    received = b""
-    while not received.endswith(b"\n"):
-        data = connection.recv(64)
-        if not data:
-            return b""
-        received += data
-    return received
 
 
 def free_memory() -> int:
