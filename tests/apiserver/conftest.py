@@ -1,4 +1,7 @@
-"""A private control plane for all tests of this folder. Each test gets a namespace, and the operator connected through the recorder."""
+"""A private control plane for all tests of this folder. Each test gets a namespace, and the operator connected through the recorder.
+
+Its fixtures end with the folder: an idle control plane would take processor time from the tests of the folders after it.
+"""
 
 import contextlib
 import shutil
@@ -78,7 +81,7 @@ class Cluster:
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
     """etcd, kube-apiserver and kube-controller-manager with the CRDs."""
     with private_cluster(PrivateControlPlane, ("etcd", "kube-apiserver", "kube-controller-manager")) as found:
@@ -156,14 +159,14 @@ def enforced(cluster: Cluster) -> Iterator[list[Object]]:
     eventually(lambda: not any(policies.in_force(cluster.api)), what="the policies are not in force any more", seconds=30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def background() -> Iterator[Background]:
     servers = Background()
     yield servers
     servers.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def zygote(cluster: Cluster, recorder_of_all: Recorder) -> Iterator[Zygote]:
     access = Access(recorder_of_all.url, cluster.plane.ca, cluster.plane.token)
     parent = Zygote(kubeconfig.write(cluster.folder / "operator.kubeconfig", access, user="operator"))
@@ -171,21 +174,21 @@ def zygote(cluster: Cluster, recorder_of_all: Recorder) -> Iterator[Zygote]:
     parent.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def recorder_of_all(cluster: Cluster, background: Background) -> Iterator[Recorder]:
     proxy = Recorder(background, upstream=cluster.plane.server, ca=cluster.plane.ca)
     yield proxy
     proxy.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubelet_of_all(cluster: Cluster, background: Background) -> Iterator[Kubelet]:
     kubelet = Kubelet(cluster.api, lambda: HttpAgent(background=background))
     yield kubelet
     kubelet.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator_of_all(cluster: Cluster, recorder_of_all: Recorder, zygote: Zygote) -> Iterator[Operator]:
     archive = cluster.folder / "agent.pyz"
     build.build(str(archive))

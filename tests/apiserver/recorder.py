@@ -192,6 +192,17 @@ class Recorder:
         return inject
 
     @staticmethod
+    def delay_answer(seconds: float) -> Effect:
+        """Have the API server carry out the request, and respond late."""
+
+        async def inject(_: Request, forward: Forward) -> web.StreamResponse:
+            answer = await forward()
+            await asyncio.sleep(seconds)
+            return answer
+
+        return inject
+
+    @staticmethod
     def first(work: Callable[[], object]) -> Effect:
         """Have another client act right before the request is forwarded."""
 

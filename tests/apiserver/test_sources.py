@@ -12,6 +12,7 @@ from apiserver.agents import HttpAgent, RealAgent
 from apiserver.api import Object, eventually
 from apiserver.background import Background
 from apiserver.lab import Lab, refusal
+from apiserver.recorder import Recorder
 from apiserver.test_agents import packed
 from localcluster.gitserver import PASSWORD, USER, HttpServer, Repository, serving
 
@@ -131,6 +132,19 @@ def test_what_a_reading_costs(lab: Lab, answering: Callable[[Object], None]) -> 
     lab.operator.go_on()
     lab.settle()
     assert lab.lines(since=mark) == [], "a restart of the operator reads nothing again"
+
+
+def test_a_pod_whose_deletion_is_seen_before_it_is_answered_does_not_block_the_next(lab: Lab, answering: Callable[[Object], None]) -> None:
+    answering({"state": "Failed", "code": "NotFound", "message": "no such revision"})
+    lab.operator.start(constants={"flowsession.engine.loop:FIRST_RESYNC_SECONDS": 300.0})
+    lab.recorder.inject(lab.writes_to_namespace("DELETE pods"), Recorder.delay_answer(1.0), times=100)
+    lab.create_environment(source={"git": {"url": URL, "revision": "0"}})
+    for turn in range(1, 4):
+        eventually(lambda: status(lab).get("source", {}).get("failures") == 1 and lab.pods() == [], seconds=20)
+        mark = lab.recorder.mark()
+        source = {"git": {"url": URL, "revision": str(turn)}}
+        lab.api.patch(lab.path("flowenvironments", "env"), {"spec": {"source": source}})
+        eventually(lambda mark=mark: "POST pods" in lab.lines(since=mark), seconds=20)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

@@ -49,7 +49,8 @@ class Intake:
             log.exception("an object has no name", extra={"kind": kind})
             return None
         try:
-            concerned = self._cache.forget(kind, key.namespace, key.name, uid) if deleted else self._cache.observe(kind, body)
+            gone = (kind, key.namespace, key.name, uid, str(meta.get("resourceVersion") or ""))
+            concerned = self._cache.forget(*gone) if deleted else self._cache.observe(kind, body)
         except Exception as error:
             metrics.unreadable.labels(kind).inc()
             self._note(key, uid, error)

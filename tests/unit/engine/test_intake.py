@@ -79,15 +79,16 @@ async def test_nothing_is_decided_by_what_an_object_was_before_it_could_not_be_r
 
 
 async def test_an_object_that_could_not_be_read_and_is_gone_is_forgotten(engine, server):
-    bad = {**session(), "spec": {"idle": "x"}}
-    for _ in range(2):
+    for number in range(3):  # each is another object of the same name
+        meta = {**session()["metadata"], "uid": f"uid-{number}"}
+        bad = {**session(), "metadata": meta, "spec": {"idle": "x"}}
         engine.observe("ComputeSession", bad)
         assert engine._intake.unread(Key("ComputeSession", NAMESPACE, "alice"))
-        engine.observe("ComputeSession", bad, deleted=True)
+        if number == 2:
+            await engine.resync()
+        else:
+            engine.observe("ComputeSession", bad, deleted=True)
         assert not engine._intake.unread(Key("ComputeSession", NAMESPACE, "alice"))
-    engine.observe("ComputeSession", bad)
-    await engine.resync()
-    assert not engine._intake.unread(Key("ComputeSession", NAMESPACE, "alice"))
 
 
 NAMELESS = [None, "x", {}, {"metadata": None}, {"metadata": {"name": None, "namespace": 3}}, {"metadata": {"namespace": NAMESPACE}}]

@@ -28,7 +28,9 @@ class Kind(Protocol):
 
     def observe(self, body: Object, /) -> set[Key]: ...
 
-    def forget(self, name: Name, uid: str = "", /) -> set[Key]: ...
+    def forget(self, name: Name, uid: str = "", version: str = "", /) -> set[Key]: ...
+
+    def prune(self) -> None: ...
 
     def names(self) -> list[Name]: ...
 
@@ -111,9 +113,9 @@ class Cache:
         """Store an object if it is newer than the known one. Raises objects.Unreadable."""
         return self._kinds[kind].observe(body) if kind in self._kinds else set()
 
-    def forget(self, kind: str, namespace: str, name: str, uid: str = "") -> set[Key]:
-        """Drop an object that is gone; with a uid, only if the known one has it."""
-        return self._kinds[kind].forget((namespace, name), uid) if kind in self._kinds else set()
+    def forget(self, kind: str, namespace: str, name: str, uid: str = "", version: str = "") -> set[Key]:
+        """Drop an object that is gone, as Store.forget does."""
+        return self._kinds[kind].forget((namespace, name), uid, version) if kind in self._kinds else set()
 
     def names(self, kind: str) -> Iterable[Name]:
         """Return the names of all cached objects of a kind."""
@@ -152,6 +154,8 @@ class Cache:
 
     def prune(self) -> None:
         """Drop what was noted after its object was gone, and what was noted too long ago."""
+        for store in self._kinds.values():
+            store.prune()
         pods, sessions, environments = self.pods.uids(), self.sessions.uids(), self.environments.uids()
         owners = sessions | environments | self.sizing.instances.entries.uids() | self.runs.entries.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}

@@ -109,6 +109,38 @@ def test_a_deletion_of_the_former_one_of_that_name_is_not_ours(cache, kind, make
     assert list(cache.names(kind)) == []
 
 
+@pytest.mark.parametrize("prunes", [0, 1])
+@pytest.mark.parametrize(("kind", "make"), [("ComputeSession", session), ("FlowEnvironment", environment), ("Pod", pod)])
+def test_what_was_under_way_when_it_was_deleted_does_not_bring_it_back(cache, kind, make, prunes):
+    """The response to the DELETE, or a page of a LIST, arrives after the watch has reported the deletion."""
+    late = make(8, uid="old")
+    name = late["metadata"]["name"]
+    for seen_before in (True, False):
+        if seen_before:
+            cache.observe(kind, make(5, uid="old"))
+        cache.forget(kind, NAMESPACE, name, "old", "9")
+        for _ in range(prunes):
+            cache.prune()
+        assert cache.observe(kind, late) == set()
+        assert list(cache.names(kind)) == []
+    cache.observe(kind, make(10, uid="new"))
+    assert cache.observe(kind, late) == set()
+    assert cache.uid(Key(kind, NAMESPACE, name)) == "new"
+
+
+def test_an_object_that_left_a_watch_for_want_of_a_label_can_come_back(cache):
+    cache.observe("Pod", pod(5))
+    cache.forget("Pod", NAMESPACE, "alice-1", "pod-1", "9")
+    cache.observe("Pod", pod(10))
+    assert cache.uid(Key("Pod", NAMESPACE, "alice-1")) == "pod-1"
+
+
+def test_what_the_server_does_not_have_never_comes_back(cache):
+    cache.observe("Pod", pod(5))
+    cache.forget("Pod", NAMESPACE, "alice-1", "pod-1")
+    assert cache.observe("Pod", pod(10)) == set()
+
+
 def test_a_session_wakes_itself_and_its_environment_only_when_it_is_new(cache):
     assert cache.observe("ComputeSession", session(1)) == {SESSION, ENVIRONMENT}
     assert cache.observe("ComputeSession", session(2)) == {SESSION}
