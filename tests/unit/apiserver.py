@@ -1,7 +1,7 @@
 """An API server in memory: uids, resourceVersions, preconditions, pods that end with grace, garbage collection."""
 
-import copy
 import itertools
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -15,6 +15,11 @@ Objects = list[Object]
 
 EVENT_LIFE = 3600.0
 """Seconds after its last write at which an Event is gone (kube-apiserver's --event-ttl)."""
+
+
+def sent(body: Any) -> Any:
+    """Return what the other side of a connection gets."""
+    return json.loads(json.dumps(body))
 
 
 class ApiServer:
@@ -49,16 +54,16 @@ class ApiServer:
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
         await self.request("GET", kind, namespace, name)
-        return copy.deepcopy(self._found(kind, namespace, name))
+        return sent(self._found(kind, namespace, name))
 
     async def list(self, kind: str, *, namespace: str = "", labels: str = "", fields: str = "") -> AsyncIterator[tuple[Objects, str]]:
         await self.request("LIST", kind, namespace, "")
         found = [body for body in self._some(kind, namespace, labels) if has_fields(body, fields)]
-        yield copy.deepcopy(found), str(next(self._numbers))
+        yield sent(found), str(next(self._numbers))
 
     async def metadata(self, kind: str, namespace: str = "", *, labels: str = "") -> AsyncIterator[Object]:
         await self.request("LIST", kind, namespace, "")
-        for meta in [copy.deepcopy(body["metadata"]) for body in self._some(kind, namespace, labels)]:
+        for meta in [sent(body["metadata"]) for body in self._some(kind, namespace, labels)]:
             yield meta
 
     async def create(self, manifest: Object) -> Object:
@@ -68,7 +73,7 @@ class ApiServer:
             raise errors.NamespaceTerminating(f"namespace {meta['namespace']} is being terminated", status=403)
         if (kind, meta["namespace"], meta["name"]) in self.objects:
             raise errors.AlreadyExists(f"{kind} {meta['name']} already exists", status=409, reason="AlreadyExists")
-        return copy.deepcopy(self.put(copy.deepcopy(manifest)))
+        return sent(self.put(sent(manifest)))
 
     async def patch_status(
         self, kind: str, namespace: str, name: str, status: Object, *, resource_version: str, valid_until: float | None = None
@@ -82,7 +87,7 @@ class ApiServer:
         if merged != (body.get("status") or {}):
             body["status"] = merged
             self.changed(body)
-        return copy.deepcopy(body)
+        return sent(body)
 
     async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
         await self.request("PATCH", kind, namespace, name)
@@ -92,9 +97,9 @@ class ApiServer:
             raise errors.NotFound(f"events {name} not found", status=404)
         if body.get("metadata", {}).get("uid", found["metadata"]["uid"]) != found["metadata"]["uid"]:
             raise errors.Conflict("precondition failed", status=409)
-        found.update(applied(found, copy.deepcopy(body)))
+        found.update(applied(found, sent(body)))
         self.changed(found)
-        return copy.deepcopy(found)
+        return sent(found)
 
     async def delete(
         self,
@@ -115,7 +120,7 @@ class ApiServer:
             raise errors.Conflict("precondition failed", status=409)
         if grace_seconds != 0 and _ends_with_grace(body):
             self.begin_deletion(body)
-            return copy.deepcopy(body)
+            return sent(body)
         self.remove(body)
         return {"kind": "Status", "status": "Success"}
 

@@ -22,8 +22,8 @@ OPERATOR = Path(__file__).parents[2] / "operator"
 MODULES = sorted(OPERATOR.rglob("*.py"))
 CALLS = ("compile", "search", "match", "fullmatch", "split", "findall", "finditer", "sub", "subn")
 WHOLE = ("match", "fullmatch")
-LENGTHS = (18, 1_000, 4_000, 16_000)
-QUICK = 0.008
+LENGTHS = (18, 500, 2_000, 8_000)
+QUICK = 0.002
 """Processor seconds up to which growth is not checked: nobody would notice."""
 
 MOST_GROWTH = 8.0

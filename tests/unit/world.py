@@ -5,7 +5,6 @@ so one step runs each of them to its end.
 """
 
 import base64
-import copy
 import json
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -43,7 +42,7 @@ from flowsession.reconcile.environment.resolve import needed_config_maps
 from flowsession.reconcile.requests import REQUESTS
 from flowsession.reconcile.session import chain as sessions
 from flowsession.settings import Settings
-from unit.apiserver import ApiServer, Object
+from unit.apiserver import ApiServer, Object, sent
 from unit.builders import NAME, NAMESPACE, NOW
 
 T = TypeVar("T")
@@ -97,7 +96,7 @@ class WorldApiServer(ApiServer):
     def hear(self, body: Object, *, gone: bool) -> None:
         if gone and body["kind"] == "ComputeSession":
             self.session_deleted_at = self.clock()
-        self.watch.append((body["kind"], copy.deepcopy(body), gone))
+        self.watch.append((body["kind"], sent(body), gone))
 
     @property
     def pods(self) -> list[Object]:
@@ -262,7 +261,7 @@ class World:
         self.api.put(_object("FlowEnvironment", "flow-env", environment))
         spec = {"environmentRef": {"name": "flow-env"}, "user": "alice@example.com", "idle": idle or {"timeoutSeconds": 60}, **fields}
         self.api.put(_object("ComputeSession", NAME, spec))
-        self.spec = copy.deepcopy(spec)
+        self.spec = sent(spec)
         self.restart_operator()
 
     # the operator
@@ -283,7 +282,7 @@ class World:
         self.executor = Executor(api, self.cache, queue, calls, cast(RunCalls, None), told, reader, cast(ImageChecks, None), edits)
         self.api.watch.clear()
         for (kind, _, _), body in self.api.objects.items():
-            self.cache.observe(kind, copy.deepcopy(body))
+            self.cache.observe(kind, sent(body))
         self._read_sources()
         self.todo.now = True
 
@@ -303,7 +302,7 @@ class World:
         for (namespace, _), entry in self.cache.environments.items():
             for name in needed_config_maps(entry.spec):
                 if (namespace, name) not in self.cache.config_maps and (found := self.api.objects.get(("ConfigMap", namespace, name))):
-                    self.cache.observe("ConfigMap", copy.deepcopy(found))
+                    self.cache.observe("ConfigMap", sent(found))
                     self.todo.add(SESSION)
 
     def plan(self) -> Plan | None:
@@ -429,8 +428,8 @@ class World:
         body = self.api.session
         if body is None or all(self.spec.get(name) == value for name, value in fields.items()):
             return
-        self.spec.update(copy.deepcopy(fields))
-        body["spec"] = copy.deepcopy(self.spec)
+        self.spec.update(sent(fields))
+        body["spec"] = sent(self.spec)
         body["metadata"]["generation"] += 1
         self.api.changed(body)
 

@@ -45,13 +45,19 @@ class Recorder:
         self._buckets = Allowance(BURST, REFILL_SECONDS, REMEMBERED)
         self._unwritten: OrderedDict[tuple[str, str, str], tuple[float, Key, Event]] = OrderedDict()
         """Deferred and failed Events by uid, reason and message, each with when it was first tried or deferred."""
+        self._some_left = asyncio.Event()
+        """Set if there are any, so that an operator at rest doesn't wake for them."""
 
     async def write_late_forever(self) -> None:
         """Write deferred and failed Events, forever."""
         pause = RETRY_SECONDS
         while True:
+            await self._some_left.wait()
             await asyncio.sleep(pause)
+            self._some_left.clear()
             pause = RETRY_SECONDS if await self.write_late() else min(LONGEST_RETRY_SECONDS, 2 * pause)
+            if self._unwritten:
+                self._some_left.set()
 
     async def write_late(self) -> bool:
         """Try once to write deferred and failed Events; drop those that are too old. Return whether the API server accepts Events."""
@@ -68,7 +74,7 @@ class Recorder:
         if len(self._unwritten) >= MOST_DEFERRED:
             return False
         key, uid = _about(key, uid, event)
-        self._unwritten[uid, event.reason, event.message] = (time.monotonic(), key, event)
+        self._leave((uid, event.reason, event.message), time.monotonic(), key, event)
         return True
 
     async def record(self, key: Key, uid: str, event: Event, *, late: bool = True) -> bool:
@@ -105,11 +111,15 @@ class Recorder:
             if not isinstance(error, errors.Unavailable | errors.Throttled):
                 return True
             if since is not None:
-                self._unwritten[same] = (since, key, event)
+                self._leave(same, since, key, event)
                 while len(self._unwritten) > REMEMBERED:
                     self._unwritten.popitem(last=False)
             return False
         return True
+
+    def _leave(self, same: tuple[str, str, str], since: float, key: Key, event: Event) -> None:
+        self._unwritten[same] = (since, key, event)
+        self._some_left.set()
 
     def _may(self, uid: str) -> bool:
         now = time.monotonic()

@@ -1,13 +1,12 @@
 """The API server of a long run: its responses take time, its watch lags, and it may be unavailable."""
 
 import asyncio
-import copy
 from collections import deque
 from collections.abc import Callable
 
 from flowsession.cluster import errors
 from flowsession.engine.loop import SELECTORS
-from unit.apiserver import ApiServer, Object, labelled
+from unit.apiserver import ApiServer, Object, labelled, sent
 from unit.longrun.clocks import elapsed, true_time
 from unit.longrun.records import EventWrite, Request, Requests
 
@@ -54,7 +53,7 @@ class LateApiServer(ApiServer):
             about = body["involvedObject"]["name"]
             self.told.append(EventWrite(elapsed(), about, body["type"], body["reason"], body["message"]))
         if body["kind"] == "ComputeSession":
-            self.history.append((elapsed(), body["metadata"]["name"], copy.deepcopy(body.get("status") or {})))
+            self.history.append((elapsed(), body["metadata"]["name"], sent(body.get("status") or {})))
         super().changed(body)
 
     def begin_deletion(self, pod: Object) -> None:
@@ -91,7 +90,7 @@ class LateApiServer(ApiServer):
         if self.away or body["kind"] not in SELECTORS or not labelled(body, SELECTORS[body["kind"]]):
             return
         loop = asyncio.get_running_loop()
-        self._on_the_way.append((loop.time() + WATCH_SECONDS, body["kind"], copy.deepcopy(body), gone))
+        self._on_the_way.append((loop.time() + WATCH_SECONDS, body["kind"], sent(body), gone))
         loop.call_later(WATCH_SECONDS, self._deliver)
 
     def _deliver(self) -> None:
