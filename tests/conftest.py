@@ -1,5 +1,6 @@
 """Settings of all tests: bytecode is kept, Go programs collect garbage less often, and examples are the same every time in CI."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from localcluster import debian
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an import of prompt flow takes three times as long without bytecode
 os.environ.setdefault("GOGC", "400")  # a quarter less CPU time for a call of kubectl
+
+gc.set_threshold(50_000, 20, 50)  # collections, mostly of imported modules, took a tenth of the unit tests' time
 
 # Bounded, and without deadlines: the machines are slow.
 settings.register_profile("quick", max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
