@@ -23,7 +23,7 @@ MODULES = sorted(OPERATOR.rglob("*.py"))
 CALLS = ("compile", "search", "match", "fullmatch", "split", "findall", "finditer", "sub", "subn")
 WHOLE = ("match", "fullmatch")
 LENGTHS = (18, 500, 2_000, 8_000)
-QUICK = 0.002
+QUICK = 0.008
 """Processor seconds up to which growth is not checked: nobody would notice."""
 
 MOST_GROWTH = 8.0
