@@ -42,7 +42,10 @@ class ReadingKubectl(Kubectl):
 
 @functools.cache
 def _client(kubeconfig: Path) -> Any:
-    return kubernetes.config.new_client_from_config(str(kubeconfig))
+    client = kubernetes.config.new_client_from_config(str(kubeconfig))
+    # Else every request looks for a proxy in os.environ, which fails in a thread while pytest changes PYTEST_CURRENT_TEST.
+    client.configuration.proxy = client.configuration.proxy
+    return client
 
 
 @functools.cache
