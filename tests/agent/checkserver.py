@@ -10,10 +10,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-SECONDS = 60
+SECONDS = 20
 TRIES = 4
-"""Processes tried for one order. Prompt flow reads the entry of a flex flow through multiprocessing's Manager. In a forked process on a
-busy machine, the Manager sometimes hangs in OpenSSL's HMAC before it looks at the flow."""
+"""Processes tried for one order. Prompt flow reads the entry of a flex flow through multiprocessing's Manager, a fork: if a thread has just
+locked OpenSSL's table of digests, the Manager waits for that lock forever."""
 
 
 def check(order: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +129,7 @@ def once(order: dict[str, Any]) -> dict[str, Any] | None:
     Path(answer).unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
+        os.setpgid(0, 0)
         signal.alarm(SECONDS)
         sink = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
@@ -142,6 +143,8 @@ def once(order: dict[str, Any]) -> dict[str, Any] | None:
             Path(answer).write_text(json.dumps(done))
             os._exit(0)
     os.waitpid(child, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # a Manager that hangs
     try:
         answered: dict[str, Any] = json.loads(Path(answer).read_text())
     except OSError:
