@@ -6,7 +6,6 @@ beginnings of what it matches, repeated, and runs of each of its characters afte
 
 import ast
 import itertools
-import math
 import re
 import time
 import warnings
@@ -23,15 +22,12 @@ OPERATOR = Path(__file__).parents[2] / "operator"
 MODULES = sorted(OPERATOR.rglob("*.py"))
 CALLS = ("compile", "search", "match", "fullmatch", "split", "findall", "finditer", "sub", "subn")
 WHOLE = ("match", "fullmatch")
-QUICK = {18: 0.008, 1_000: 0.05, 8_000: 0.004}
-"""Lengths of the texts, each with the processor seconds up to which growth is not checked. The first two only find what would take too
-long to be tried on more: some patterns are quadratic up to a bound."""
+LENGTHS = (18, 1_000, 4_000, 16_000)
+QUICK = 0.008
+"""Processor seconds up to which growth is not checked: nobody would notice."""
 
 MOST_GROWTH = 8.0
 """Limit of the growth between lengths that differ by a factor of 4: linear time grows by 4, quadratic by 16."""
-
-SUSPICIOUS_GROWTH = 12.0
-"""Growth from one of these lengths to the next that is measured again: from 1,000 to 8,000 linear time grows by 8, quadratic by 64."""
 
 ANCHORED = {"flowsession/flow/yaml_values.py"}
 """Modules whose tables hold parts of patterns that must match the whole text."""
@@ -238,18 +234,14 @@ def slow(pattern: Pattern) -> str:
         for end in ("", "\0"):
             for name, call in calls.items():
                 before = 0.0
-                for length, quick in QUICK.items():
+                for length in LENGTHS:
                     text = start + unit * (length // len(unit)) + end
                     now = spent(call, text)
-                    if now >= quick and now > SUSPICIOUS_GROWTH * before:
-                        # Again, in turns: other load on the machine must not count against the pattern.
+                    if now >= QUICK and (length == LENGTHS[0] or (before and now > MOST_GROWTH * before)):
+                        # Again, the best of three each: other load on the machine must not count against the pattern.
                         quarter = start + unit * (length // 4 // len(unit)) + end
-                        now = before = math.inf
-                        for _ in range(7):
-                            now, before = min(now, spent(call, text)), min(before, spent(call, quarter))
-                            if now <= MOST_GROWTH * before:
-                                break
-                        else:
+                        now, before = (min(spent(call, one) for _ in range(3)) for one in (text, quarter))
+                        if now > MOST_GROWTH * before:
                             what = f"{name} of {length:,} characters, {start!r} + {unit!r} over and over + {end!r}"
                             return f"{what}: {now:.3f} s, a quarter of them {before:.4f} s"
                     before = now
