@@ -1,4 +1,4 @@
-"""Settings of all tests: bytecode is kept, Go programs collect garbage less often, and examples are the same every time in CI."""
+"""Settings of all tests: bytecode is kept, Go and Python collect garbage less often, and examples are the same every time in CI."""
 
 import gc
 import os

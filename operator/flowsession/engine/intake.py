@@ -49,8 +49,10 @@ class Intake:
             log.exception("an object has no name", extra={"kind": kind})
             return None
         try:
-            gone = (kind, key.namespace, key.name, uid, str(meta.get("resourceVersion") or ""))
-            concerned = self._cache.forget(*gone) if deleted else self._cache.observe(kind, body)
+            if deleted:
+                concerned = self._cache.forget(kind, key.namespace, key.name, uid, str(meta.get("resourceVersion") or ""))
+            else:
+                concerned = self._cache.observe(kind, body)
         except Exception as error:
             metrics.unreadable.labels(kind).inc()
             self._note(key, uid, error)

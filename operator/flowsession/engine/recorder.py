@@ -46,18 +46,17 @@ class Recorder:
         self._unwritten: OrderedDict[tuple[str, str, str], tuple[float, Key, Event]] = OrderedDict()
         """Deferred and failed Events by uid, reason and message, each with when it was first tried or deferred."""
         self._some_left = asyncio.Event()
-        """Set if there are any, so that an operator at rest doesn't wake for them."""
+        """Set while there may be any, so that an operator at rest doesn't wake for them."""
 
     async def write_late_forever(self) -> None:
         """Write deferred and failed Events, forever."""
         pause = RETRY_SECONDS
         while True:
+            if not self._unwritten:
+                self._some_left.clear()
             await self._some_left.wait()
             await asyncio.sleep(pause)
-            self._some_left.clear()
             pause = RETRY_SECONDS if await self.write_late() else min(LONGEST_RETRY_SECONDS, 2 * pause)
-            if self._unwritten:
-                self._some_left.set()
 
     async def write_late(self) -> bool:
         """Try once to write deferred and failed Events; drop those that are too old. Return whether the API server accepts Events."""

@@ -9,7 +9,7 @@ from flowsession.engine.store.departed import DepartedSessions
 from flowsession.engine.store.flow_check_index import Checks
 from flowsession.engine.store.image_index import Imaging
 from flowsession.engine.store.journal import Journal
-from flowsession.engine.store.keys import Key, Name
+from flowsession.engine.store.keys import Key, Name, newer
 from flowsession.engine.store.objects import EnvironmentEntry, Object, PodEntry, RunEntry, SessionEntry
 from flowsession.engine.store.recent import Recent
 from flowsession.engine.store.resolvers import Resolvers
@@ -28,9 +28,7 @@ class Kind(Protocol):
 
     def observe(self, body: Object, /) -> set[Key]: ...
 
-    def forget(self, name: Name, uid: str = "", version: str = "", /) -> set[Key]: ...
-
-    def prune(self) -> None: ...
+    def forget(self, name: Name, uid: str = "", /) -> set[Key]: ...
 
     def names(self) -> list[Name]: ...
 
@@ -106,16 +104,26 @@ class Cache:
         """Prompt flow's version in the image, for those that are lists of packages; empty: none."""
         self.refused_config_maps: Recent[str] = Recent(clock)
         """ConfigMaps that the API server recently refused, with its message."""
+        self.gone: Recent[str] = Recent(clock)
+        """By namespace and uid: objects that were recently gone, with the resourceVersion at which they were; empty: for good.
+
+        A response, or a page of a LIST, that was under way meanwhile still has the object."""
         self.ending_namespaces: dict[str, float] = {}
         """Namespaces that refuse writes because they are terminating, and when one was last refused."""
 
     def observe(self, kind: str, body: Object) -> set[Key]:
-        """Store an object if it is newer than the known one. Raises objects.Unreadable."""
-        return self._kinds[kind].observe(body) if kind in self._kinds else set()
+        """Store an object if it is newer than the known one, and not gone. Raises objects.Unreadable."""
+        return self._kinds[kind].observe(body) if kind in self._kinds and not self._is_gone(body["metadata"]) else set()
 
     def forget(self, kind: str, namespace: str, name: str, uid: str = "", version: str = "") -> set[Key]:
-        """Drop an object that is gone, as Store.forget does."""
-        return self._kinds[kind].forget((namespace, name), uid, version) if kind in self._kinds else set()
+        """Drop an object that is gone; with a uid, only if the known one has it.
+
+        What arrives later about this uid is ignored; with `version`, the resourceVersion at which it was gone, only what is not newer: an
+        object can also be gone from a watch for want of a label. A ConfigMap without it is still in use, and read.
+        """
+        if uid and kind != "ConfigMap":
+            self.gone.note((namespace, uid), version)
+        return self._kinds[kind].forget((namespace, name), uid) if kind in self._kinds else set()
 
     def names(self, kind: str) -> Iterable[Name]:
         """Return the names of all cached objects of a kind."""
@@ -154,8 +162,6 @@ class Cache:
 
     def prune(self) -> None:
         """Drop what was noted after its object was gone, and what was noted too long ago."""
-        for store in self._kinds.values():
-            store.prune()
         pods, sessions, environments = self.pods.uids(), self.sessions.uids(), self.environments.uids()
         owners = sessions | environments | self.sizing.instances.entries.uids() | self.runs.entries.uids()
         self.agents = {uid: view for uid, view in self.agents.items() if uid in pods}
@@ -166,9 +172,13 @@ class Cache:
         self.written_at = {name: at for name, at in self.written_at.items() if name in self.environments}
         self.imaging.prune(environments)
         self.runs.prune()
-        for recent in (self.own_config_maps, self.promptflow, self.refused_config_maps):
+        for recent in (self.own_config_maps, self.promptflow, self.refused_config_maps, self.gone):
             recent.prune(LATELY_SECONDS)
         self.ending_namespaces = {name: at for name, at in self.ending_namespaces.items() if abs(self.clock() - at) < LATELY_SECONDS}
+
+    def _is_gone(self, meta: Object) -> bool:
+        version = self.gone.of(meta.get("namespace", ""), seconds=LATELY_SECONDS).get(meta.get("uid", ""))
+        return version is not None and not (version and newer(meta.get("resourceVersion", "0"), version))
 
     def _session_changed(self, known: SessionEntry | None, entry: SessionEntry | None) -> set[Key]:
         self.journal.note(known, entry, self.clock())

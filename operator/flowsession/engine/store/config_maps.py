@@ -56,7 +56,7 @@ class ConfigMaps(Mapping[Name, ConfigMapView]):
         self._views[name] = ConfigMapView(name[1], None, self._clock(), watched=False)
         return users if before is not None and before.files is None else self._concerned(name)
 
-    def forget(self, name: Name, _uid: str = "", _version: str = "") -> set[Key]:
+    def forget(self, name: Name, _uid: str = "") -> set[Key]:
         """Drop a ConfigMap that is gone or has lost its label; reading it again shows which."""
         self._views.pop(name, None)
         return self._concerned(name)
@@ -66,9 +66,6 @@ class ConfigMaps(Mapping[Name, ConfigMapView]):
         for name in names:
             if not self._users((namespace, name)):
                 self._views.pop((namespace, name), None)
-
-    def prune(self) -> None:
-        """Do nothing: nothing is noted about ConfigMaps that are gone, and one that is not there is found out by reading it."""
 
     def names(self) -> list[Name]:
         """Return the names of watched ConfigMaps."""

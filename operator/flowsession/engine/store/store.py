@@ -57,11 +57,6 @@ class Store(Mapping[Name, E]):
         self._changed = changed
         self._indexes = indexes
         self._entries: dict[Name, E] = {}
-        self._gone: dict[str, str] = {}
-        """By uid: the resourceVersion at which the object was gone; empty: for good. A response or a page of a LIST that was under way
-        meanwhile still has the object."""
-        self._gone_before: dict[str, str] = {}
-        """The same, from before the last `prune`."""
 
     def __getitem__(self, name: Name) -> E:
         return self._entries[name]
@@ -80,7 +75,7 @@ class Store(Mapping[Name, E]):
         return [self._entries[name] for name in names]
 
     def observe(self, body: Object) -> set[Key]:
-        """Store an object if it is newer than the known one, and not gone; return the keys that it concerns. Raises objects.Unreadable.
+        """Store an object if it is newer than the known one; return the keys that it concerns. Raises objects.Unreadable.
 
         In a burst, most watch events only repeat own writes, so an object is parsed only if it is newer.
         """
@@ -88,30 +83,18 @@ class Store(Mapping[Name, E]):
         known = self._entries.get((meta.get("namespace", ""), meta["name"]))
         if known is not None and not newer(meta.get("resourceVersion", "0"), known.meta.resource_version):
             return set()
-        if known is None and self._is_gone(meta):
-            return set()
         entry = self._read(body)
         name = entry.meta.key
         if known is None or known.meta.uid == entry.meta.uid:
             return self._change(name, known, entry)
         return self._change(name, known, None) | self._change(name, None, entry)
 
-    def forget(self, name: Name, uid: str = "", version: str = "") -> set[Key]:
-        """Drop an object that is gone; with a uid, only if the known one has it. Return the keys that this concerns.
-
-        What arrives later about this uid is ignored; with `version`, the resourceVersion at which it was gone, only what is not newer: an
-        object can also be gone from a watch for want of a label.
-        """
-        if uid:
-            self._gone[uid] = version
+    def forget(self, name: Name, uid: str = "") -> set[Key]:
+        """Drop an object that is gone; with a uid, only if the known one has it. Return the keys that this concerns."""
         known = self._entries.get(name)
         if known is None or (uid and known.meta.uid != uid):
             return set()
         return self._change(name, known, None)
-
-    def prune(self) -> None:
-        """Drop what was noted about gone objects before the last call."""
-        self._gone_before, self._gone = self._gone, {}
 
     def names(self) -> list[Name]:
         """Return the names of all known objects."""
@@ -130,11 +113,6 @@ class Store(Mapping[Name, E]):
     def uids(self) -> set[str]:
         """Return the uids of all known objects."""
         return {entry.meta.uid for entry in self._entries.values()}
-
-    def _is_gone(self, meta: Object) -> bool:
-        uid = meta.get("uid", "")
-        version = self._gone.get(uid, self._gone_before.get(uid))
-        return version is not None and not (version and newer(meta.get("resourceVersion", "0"), version))
 
     def _change(self, name: Name, known: E | None, entry: E | None) -> set[Key]:
         if entry is not None:

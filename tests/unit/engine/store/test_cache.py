@@ -135,6 +135,14 @@ def test_an_object_that_left_a_watch_for_want_of_a_label_can_come_back(cache):
     assert cache.uid(Key("Pod", NAMESPACE, "alice-1")) == "pod-1"
 
 
+def test_a_config_map_that_left_the_watch_for_want_of_its_label_is_still_read(cache):
+    cache.observe("FlowEnvironment", environment())
+    cache.observe("ConfigMap", source("a: 1", 5))
+    cache.forget("ConfigMap", NAMESPACE, "flow", "uid-flow", "9")
+    cache.observe("ConfigMap", source("a: 1", 9, labelled=False))
+    assert cache.config_maps[NAMESPACE, "flow"].files
+
+
 def test_what_the_server_does_not_have_never_comes_back(cache):
     cache.observe("Pod", pod(5))
     cache.forget("Pod", NAMESPACE, "alice-1", "pod-1")
