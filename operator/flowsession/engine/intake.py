@@ -9,12 +9,16 @@ from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.model.plan import Event
+from flowsession.model.views import PodView
 
 LONGEST_REASON = 300
 
 SETTLE_SECONDS = 0.25
 """Seconds by which decisions that nothing waits for are delayed: after an own write, whose plan already covered the object, and about a pod
 that is still Pending. Any other change of the object meanwhile is decided on at once, together with the delayed one."""
+
+STARTING_SECONDS = 2.0
+"""The same for a session whose pod is about to start, as expected: its status would not say so earlier; see PROGRESS_SECONDS."""
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +62,13 @@ class Intake:
             self._note(key, uid, error)
             return key
         self._unread.pop(key, None)
-        settling = concerned if kind == "Pod" and not deleted and self._pending(key) else {by}
-        self._queue.add_all(concerned - settling)
-        for one in concerned & settling:
-            self._queue.add_after(one, SETTLE_SECONDS)
+        pod = self._cache.pods.get((key.namespace, key.name)) if kind == "Pod" and not deleted else None
+        for one in concerned:
+            if pause := (_pause(pod.view, one) if pod else 0.0) or (SETTLE_SECONDS if one == by else 0.0):
+                self._queue.add_after(one, pause)
+            else:
+                self._queue.add(one)
         return key
-
-    def _pending(self, pod: Key) -> bool:
-        entry = self._cache.pods.get((pod.namespace, pod.name))
-        return entry is not None and entry.view.phase == "Pending" and entry.view.deleting_since is None
 
     def forget(self, key: Key) -> None:
         """Drop an object that is no longer in a LIST."""
@@ -97,3 +99,10 @@ class Intake:
         self._unread[key] = _Unread(uid, event)
         self._queue.add(key)
         log.error("object can't be read", exc_info=error, extra={"kind": key.kind, "object": f"{key.namespace}/{key.name}"})
+
+
+def _pause(pod: PodView, concerned: Key) -> float:
+    """Return the seconds by which the decision about an object that a pod concerns can be delayed."""
+    if pod.phase != "Pending" or pod.deleting_since is not None:
+        return 0.0
+    return STARTING_SECONDS if pod.starting_well and concerned.kind == "ComputeSession" else SETTLE_SECONDS

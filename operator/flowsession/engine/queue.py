@@ -38,6 +38,7 @@ class Queue(Generic[K]):
         self._order = itertools.count()
         self._wakeup: asyncio.TimerHandle | None = None
         self._available = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
 
     def __len__(self) -> int:
         """Return how many keys are due now."""
@@ -86,11 +87,17 @@ class Queue(Generic[K]):
         self._failures.pop(key, None)
 
     async def get(self) -> K:
-        """Wait for the next key; `done` must follow."""
-        while not self._ready:
-            self._available.clear()
-            await self._available.wait()
-        _, _, key = heapq.heappop(self._ready)
+        """Wait for the next key; `done` must follow.
+
+        In a turn of the event loop, at most one key is handed out, after the news of that turn: in a burst, news of pods that run would
+        otherwise wait behind decisions that create further pods.
+        """
+        async with self._one_at_a_time:
+            while not self._ready:
+                self._available.clear()
+                await self._available.wait()
+            await asyncio.sleep(0)
+            _, _, key = heapq.heappop(self._ready)
         self._waiting.discard(key)
         self._working.add(key)
         # A later deadline is obsolete: the decision that follows sets a new one.

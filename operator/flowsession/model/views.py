@@ -135,6 +135,16 @@ class PodView:
         """Whether its container runs and has an address."""
         return self.phase == "Running" and bool(self.ip) and self.container is not None and self.container.running_since is not None
 
+    @property
+    def starting_well(self) -> bool:
+        """Whether it is Pending and nothing is known that keeps it from starting."""
+        container = self.container
+        trouble = self.deleting_since is not None or self.reason or self.disruption or self.unscheduled_message
+        waits = container is None or (
+            container.waiting_reason in ("", "ContainerCreating", "PodInitializing") and not container.ended_reason
+        )
+        return self.phase == "Pending" and waits and not trouble
+
 
 @dataclass(frozen=True)
 class Refusal:

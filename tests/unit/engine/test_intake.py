@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from flowsession.cluster import errors
+from flowsession.engine.intake import SETTLE_SECONDS, STARTING_SECONDS
 from flowsession.engine.loop import SELECTORS, SILENT_FAILURES, Engine
 from flowsession.engine.nodes import gather
 from flowsession.engine.store import objects
@@ -209,6 +210,40 @@ async def test_a_decision_that_nobody_waits_for_is_put_off_and_goes_with_the_nex
     assert ready(engine) == set(), "the plan that wrote it had said all, and a pod that is Pending leaves nothing to do"
     assert SESSION in engine.queue._due
     engine.observe("Pod", pod(4, running=True))
+    assert ready(engine) == {SESSION}
+
+
+UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available"}
+
+
+def container(**state: Any) -> Object:
+    return {"containerStatuses": [{"name": "session", "restartCount": 0, "state": state}]}
+
+
+PENDING: dict[str, tuple[Object, float]] = {
+    "the scheduler has not seen it": ({}, STARTING_SECONDS),
+    "its container is being created": (container(waiting={"reason": "ContainerCreating"}), STARTING_SECONDS),
+    "no node has room": ({"conditions": [UNSCHEDULED]}, SETTLE_SECONDS),
+    "its image can't be pulled": (container(waiting={"reason": "ErrImagePull"}), SETTLE_SECONDS),
+    "its container ended": (container(terminated={"exitCode": 1, "reason": "Error"}), SETTLE_SECONDS),
+}
+
+
+@pytest.mark.parametrize("what", PENDING)
+async def test_trouble_of_a_pending_pod_is_decided_on_soon_and_mere_progress_later(engine, what):
+    status, seconds = PENDING[what]
+    engine.observe("ComputeSession", session())
+    ready(engine)
+    engine.observe("Pod", {**pod(3), "status": {"phase": "Pending", **status}})
+    assert ready(engine) == set()
+    assert engine.queue._due[SESSION] - asyncio.get_running_loop().time() == pytest.approx(seconds, abs=0.1)
+
+
+async def test_a_pending_pod_that_is_being_deleted_is_decided_on_at_once(engine):
+    engine.observe("ComputeSession", session())
+    ready(engine)
+    going = pod(3)
+    engine.observe("Pod", {**going, "metadata": {**going["metadata"], "deletionTimestamp": "2026-11-20T10:00:00Z"}})
     assert ready(engine) == {SESSION}
 
 

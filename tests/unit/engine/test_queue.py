@@ -69,6 +69,29 @@ def test_what_can_wait_lets_others_go_first_but_not_for_ever():
     run(scenario)
 
 
+def test_news_that_the_loop_has_already_received_is_enqueued_before_a_key_is_taken():
+    async def scenario(_, advance):
+        queue = Queue(yield_seconds=lambda key: 20.0 if key.startswith("new") else 0.0)
+        queue.add("new")
+        asyncio.get_running_loop().call_soon(queue.add, "nearly done")
+        assert await taken(queue) == ["nearly done", "new"]
+
+    run(scenario)
+
+
+def test_each_worker_takes_another_key_and_none_is_lost_with_a_worker():
+    async def scenario(queue, advance):
+        workers = [asyncio.ensure_future(queue.get()) for _ in range(4)]
+        await advance(1)
+        workers[0].cancel()
+        for key in "abc":
+            queue.add(key)
+        assert await asyncio.gather(*workers[1:]) == ["a", "b", "c"]
+        assert not queue._ready
+
+    run(scenario)
+
+
 def test_a_key_that_is_worked_on_comes_again_after_that_and_only_once():
     async def scenario(queue, _):
         queue.add("a")
