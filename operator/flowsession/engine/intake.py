@@ -8,8 +8,8 @@ from flowsession import metrics
 from flowsession.engine.queue import Queue
 from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
+from flowsession.engine.store.objects import PodEntry
 from flowsession.model.plan import Event
-from flowsession.model.views import PodView
 
 LONGEST_REASON = 300
 
@@ -18,7 +18,7 @@ SETTLE_SECONDS = 0.25
 that is still Pending. Any other change of the object meanwhile is decided on at once, together with the delayed one."""
 
 STARTING_SECONDS = 2.0
-"""The same for a session whose pod is about to start, as expected: its status would not say so earlier; see PROGRESS_SECONDS."""
+"""The same for a session whose own pod is about to start, as expected: its status would not say so earlier; see PROGRESS_SECONDS."""
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Intake:
         self._unread.pop(key, None)
         pod = self._cache.pods.get((key.namespace, key.name)) if kind == "Pod" and not deleted else None
         for one in concerned:
-            if pause := (_pause(pod.view, one) if pod else 0.0) or (SETTLE_SECONDS if one == by else 0.0):
+            if pause := (_pause(pod, one) if pod else 0.0) or (SETTLE_SECONDS if one == by else 0.0):
                 self._queue.add_after(one, pause)
             else:
                 self._queue.add(one)
@@ -101,8 +101,10 @@ class Intake:
         log.error("object can't be read", exc_info=error, extra={"kind": key.kind, "object": f"{key.namespace}/{key.name}"})
 
 
-def _pause(pod: PodView, concerned: Key) -> float:
+def _pause(pod: PodEntry, concerned: Key) -> float:
     """Return the seconds by which the decision about an object that a pod concerns can be delayed."""
-    if pod.phase != "Pending" or pod.deleting_since is not None:
+    view = pod.view
+    if view.phase != "Pending" or view.deleting_since is not None:
         return 0.0
-    return STARTING_SECONDS if pod.starting_well and concerned.kind == "ComputeSession" else SETTLE_SECONDS
+    own = concerned == Key("ComputeSession", view.namespace, pod.session)
+    return STARTING_SECONDS if own and view.starting_well else SETTLE_SECONDS

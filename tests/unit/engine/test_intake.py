@@ -239,6 +239,17 @@ async def test_trouble_of_a_pending_pod_is_decided_on_soon_and_mere_progress_lat
     assert engine.queue._due[SESSION] - asyncio.get_running_loop().time() == pytest.approx(seconds, abs=0.1)
 
 
+async def test_a_session_that_waits_for_its_instance_is_decided_on_soon_once_the_anchor_has_a_node(engine):
+    spec = {"environmentRef": {"name": "flow-env"}, "user": "alice@example.com", "compute": {"instanceRef": {"name": "box"}}}
+    engine.observe("ComputeSession", body("ComputeSession", "alice", spec=spec))
+    ready(engine)
+    owner = [{"kind": "ComputeInstance", "uid": "uid-box", "controller": True}]
+    meta = {"labels": {"flowsession.dev/instance": "box"}, "ownerReferences": owner}
+    engine.observe("Pod", body("Pod", "box-anchor-1", 2, metadata=meta, spec={"nodeName": "node-a"}, status={"phase": "Pending"}))
+    assert ready(engine) == set()
+    assert engine.queue._due[SESSION] - asyncio.get_running_loop().time() == pytest.approx(SETTLE_SECONDS, abs=0.1)
+
+
 async def test_a_pending_pod_that_is_being_deleted_is_decided_on_at_once(engine):
     engine.observe("ComputeSession", session())
     ready(engine)
