@@ -10,6 +10,7 @@ from flowsession.engine.store.cache import Cache
 from flowsession.engine.store.keys import Key
 from flowsession.engine.store.objects import PodEntry
 from flowsession.model.plan import Event
+from flowsession.reconcile.session.draft import PROGRESS_SECONDS
 
 LONGEST_REASON = 300
 
@@ -17,8 +18,8 @@ SETTLE_SECONDS = 0.25
 """Seconds by which decisions that nothing waits for are delayed: after an own write, whose plan already covered the object, and about a pod
 that is still Pending. Any other change of the object meanwhile is decided on at once, together with the delayed one."""
 
-STARTING_SECONDS = 2.0
-"""The same for a session whose own pod is about to start, as expected: its status would not say so earlier; see PROGRESS_SECONDS."""
+STARTING_SECONDS = PROGRESS_SECONDS
+"""The same for a session whose own pod is about to start, as expected: its status would not say so earlier."""
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Intake:
         self._unread.pop(key, None)
         pod = self._cache.pods.get((key.namespace, key.name)) if kind == "Pod" and not deleted else None
         for one in concerned:
-            if pause := (_pause(pod, one) if pod else 0.0) or (SETTLE_SECONDS if one == by else 0.0):
+            if pause := _pause(one, pod, by):
                 self._queue.add_after(one, pause)
             else:
                 self._queue.add(one)
@@ -101,10 +102,9 @@ class Intake:
         log.error("object can't be read", exc_info=error, extra={"kind": key.kind, "object": f"{key.namespace}/{key.name}"})
 
 
-def _pause(pod: PodEntry, concerned: Key) -> float:
-    """Return the seconds by which the decision about an object that a pod concerns can be delayed."""
-    view = pod.view
-    if view.phase != "Pending" or view.deleting_since is not None:
-        return 0.0
-    own = concerned == Key("ComputeSession", view.namespace, pod.session)
-    return STARTING_SECONDS if own and view.starting_well else SETTLE_SECONDS
+def _pause(concerned: Key, pod: PodEntry | None, by: Key | None) -> float:
+    """Return the seconds by which a decision is delayed: about what the change of a pod concerns, or what the plan of `by` has written."""
+    if pod is not None and pod.view.pending:
+        own = concerned == Key("ComputeSession", pod.view.namespace, pod.session)
+        return STARTING_SECONDS if own and pod.view.starting_well else SETTLE_SECONDS
+    return SETTLE_SECONDS if concerned == by else 0.0

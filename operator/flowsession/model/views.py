@@ -136,14 +136,19 @@ class PodView:
         return self.phase == "Running" and bool(self.ip) and self.container is not None and self.container.running_since is not None
 
     @property
+    def pending(self) -> bool:
+        """Whether it has yet to start."""
+        return self.phase == "Pending" and self.deleting_since is None
+
+    @property
     def starting_well(self) -> bool:
-        """Whether it is Pending and nothing is known that keeps it from starting."""
+        """Whether it has yet to start, and nothing is known that keeps it from that."""
+        if not self.pending or self.reason or self.disruption or self.unscheduled_message:
+            return False
         container = self.container
-        trouble = self.deleting_since is not None or self.reason or self.disruption or self.unscheduled_message
-        waits = container is None or (
+        return container is None or (
             container.waiting_reason in ("", "ContainerCreating", "PodInitializing") and not container.ended_reason
         )
-        return self.phase == "Pending" and waits and not trouble
 
 
 @dataclass(frozen=True)
