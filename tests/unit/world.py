@@ -144,7 +144,7 @@ class Calls(Agents):
         self.waiting: dict[str, tuple[int, AgentCall]] = {}
         self.asked_at: dict[str, float] = {}
         self.log: list[AgentCall] = []
-        self.keys: dict[str, Key] = {}
+        self.keys: dict[str, tuple[Key, PodView]] = {}
 
     def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
         restarts = pod.container.restarts if pod.container else 0
@@ -155,7 +155,7 @@ class Calls(Agents):
             view = _new_view(restarts)
         self._cache.agents[pod.uid] = replace(view, calling=True, following=isinstance(call, Follow))
         self.waiting[pod.uid] = (restarts, call)
-        self.keys[pod.uid] = key
+        self.keys[pod.uid] = key, pod
         self.asked_at[pod.uid] = self._cache.clock()
         self.log.append(call)
 
@@ -166,7 +166,7 @@ class Calls(Agents):
             self._cache.agents[uid] = self._observed(
                 view, call, answer or Answer(), failure, seconds=self._cache.clock() - self.asked_at[uid]
             )
-        self._queue.add(self.keys[uid])
+        self._decide_next(*self.keys[uid])
 
 
 def _new_view(restarts: int) -> Any:
@@ -550,7 +550,7 @@ class World:
         uid = uid or next(pod["metadata"]["uid"] for pod in self.api.pods if not pod["metadata"].get("deletionTimestamp"))
         self.cache.hints[uid] = Hint(self.clock(), ending=ending)
         self.todo.add(SESSION)
-        self.todo.add_all(self.cache.departed.concerned(self.cache.pods[self.cache.pod_names[uid]]))
+        self.todo.add_all(self.cache.departed.concerned(self.cache.pods[self.cache.pod_names[uid]].view))
 
     def delete_session(self) -> None:
         """Delete the session as `kubectl delete csess` does."""

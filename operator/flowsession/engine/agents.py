@@ -60,7 +60,7 @@ class Agents:
         self._cache.agents[pod.uid] = replace(view, calling=True, following=isinstance(call, Follow))
         task = asyncio.get_running_loop().create_task(self._call(key, pod, restarts, call))
         self._tasks[pod.uid] = task
-        task.add_done_callback(lambda ended: self._ended(key, pod.uid, ended))
+        task.add_done_callback(lambda ended: self._ended(key, pod, ended))
 
     def forget(self, pod_uid: str) -> None:
         """Cancel the call to a pod that is gone, and drop what the client keeps for it."""
@@ -75,19 +75,19 @@ class Agents:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, key: Key, uid: str, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(uid) is task:
-            del self._tasks[uid]
+    def _ended(self, key: Key, pod: PodView, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(pod.uid) is task:
+            del self._tasks[pod.uid]
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
         metrics.task_deaths.labels("call").inc()
         log.error("taking in an agent's answer broke", exc_info=error, extra={"key": f"{key.namespace}/{key.name}"})
-        if (view := self._cache.agents.get(uid)) and uid not in self._tasks:
+        if (view := self._cache.agents.get(pod.uid)) and pod.uid not in self._tasks:
             # Handled as no answer, else the session would wait for this call forever.
             broken = AgentError(f"its answer could not be taken in ({type(error).__name__}: {error})")
-            self._cache.agents[uid] = self._observed(view, Probe(), Answer(), broken, seconds=0.0)
-        self._queue.add(key)
+            self._cache.agents[pod.uid] = self._observed(view, Probe(), Answer(), broken, seconds=0.0)
+        self._decide_next(key, pod)
 
     async def _call(self, key: Key, pod: PodView, restarts: int, call: AgentCall) -> None:
         failure: AgentError | None = None
@@ -109,10 +109,14 @@ class Agents:
                 edits.given(self._cache, key)
             if answer.state is not None:
                 pod_timestamps.note_answer(self._cache.pod_timestamps.get(pod.uid, {}), answer.state, self._cache.clock())
-        self._queue.add(key)
+        self._decide_next(key, pod)
         if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
             for concerned in self._cache.sizing.instances.concerned_by(entry):
                 self._queue.add(concerned)
+
+    def _decide_next(self, key: Key, pod: PodView) -> None:
+        """Enqueue what waits for the call: its own key, and the pod if its session was deleted meanwhile."""
+        self._queue.add_all({key} | self._cache.departed.concerned(pod))
 
     def _accepted_state(self, key: Key, pod: PodView, call: AgentCall, state: AgentState) -> AgentState:
         entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None
@@ -165,6 +169,7 @@ class Agents:
             packages=answer.packages or (None if isinstance(call, Deliver) else view.packages),
             edits=answer.edits or (None if isinstance(call, Reopen) else view.edits),
             edits_at=now if answer.edits else view.edits_at,
+            edits_asked_at=now - seconds if answer.edits else view.edits_asked_at,
             settled=call.revision if isinstance(call, Settle) else view.settled,
             source=answer.source or view.source,
         )

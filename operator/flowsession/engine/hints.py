@@ -59,7 +59,7 @@ class Hints(asyncio.DatagramProtocol):
             return "too many"
         self._cache.hints[uid] = hint
         self._queue.add(Key("ComputeSession", pod.view.namespace, pod.session))
-        self._queue.add_all(self._cache.departed.concerned(pod))
+        self._queue.add_all(self._cache.departed.concerned(pod.view))
         return "taken"
 
     def _hint(self, uid: str, word: str, now: float) -> Hint | None:

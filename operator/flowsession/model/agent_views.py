@@ -234,7 +234,9 @@ class AgentView:
     packages: PackageList | None = None
     edits: EditsArchive | None = None
     edits_at: float = 0.0
-    """When it was last asked for edits, in seconds since 1970."""
+    """When it last answered with its edits, in seconds since 1970."""
+    edits_asked_at: float = 0.0
+    """When that call began: edits announced since may be missing from its answer."""
     saved: str = ""
     """Revision of the edits that this operator saved last."""
     settled: str = ""

@@ -229,7 +229,7 @@ class Cache:
         pod_timestamps.note(self.pod_timestamps.setdefault(view.uid, {}), view, self.clock(), news=known is not None)
         session = self.sessions.get((view.namespace, entry.session))
         environment = self.environments.get(session.environment) if session else None
-        return concerned | self.departed.concerned(entry) | self.imaging.note_pod(entry, session, environment)
+        return concerned | self.departed.concerned(view) | self.imaging.note_pod(entry, session, environment)
 
     def _pod_gone(self, uid: str) -> None:
         self.agents.pop(uid, None)

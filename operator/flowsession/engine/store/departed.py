@@ -7,6 +7,7 @@ from typing import Any
 from flowsession.engine.store.keys import Key
 from flowsession.engine.store.objects import PodEntry, SessionEntry
 from flowsession.model.agent_views import AgentView
+from flowsession.model.views import PodView
 
 WAITED_SECONDS = 60.0
 """Maximum seconds for which a new session waits for its predecessor's edits."""
@@ -49,9 +50,9 @@ class DepartedSessions:
         """Return the deleted session of a pod, or None."""
         return self._of_pod.get(pod_uid)
 
-    def concerned(self, pod: PodEntry) -> set[Key]:
+    def concerned(self, pod: PodView) -> set[Key]:
         """Return the key of a pod whose session is deleted."""
-        return {Key("Pod", pod.view.namespace, pod.view.name)} if pod.view.uid in self._of_pod else set()
+        return {Key("Pod", pod.namespace, pod.name)} if pod.uid in self._of_pod else set()
 
     def remember(self, pod_uid: str, edits: Mapping[str, Any]) -> None:
         """Record the `edits` that the status of a pod's session would have after a save."""

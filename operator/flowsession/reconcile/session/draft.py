@@ -83,6 +83,7 @@ class Draft(PodDraft):
             asked_at=agent.asked_at if agent.asked_at <= latest else 0.0,
             state=agent.state if agent.state_at <= latest else None,
             edits_at=agent.edits_at if agent.edits_at <= latest else 0.0,
+            edits_asked_at=agent.edits_asked_at if agent.edits_at <= latest else 0.0,
         )
 
     def ask(self, agent: AgentView | None, call: AgentCall, *, not_before: float = 0.0, interrupts: bool = False) -> bool:

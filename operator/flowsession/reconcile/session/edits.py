@@ -128,7 +128,7 @@ def wanted(draft: Draft) -> list[messages.SavedEdits] | None:
 def announced(draft: Draft, agent: AgentView | None) -> bool:
     """Return whether the agent announced other edits than before, and has not been asked for them since."""
     hint = draft.snapshot.hint
-    return hint is not None and hint.at > (agent.edits_at if agent else 0.0)
+    return hint is not None and hint.at > (agent.edits_asked_at if agent else 0.0)
 
 
 def held(draft: Draft) -> bool:

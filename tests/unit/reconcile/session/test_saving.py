@@ -137,6 +137,43 @@ def test_a_deleted_session_has_its_edits_saved_before_its_pod_goes(saved_before)
     assert on_session.message == on_environment.message == f"session alice-flow: {said}"
 
 
+def asked_for_edits(world):
+    """Live until the agent is being asked for its edits, and has not answered."""
+    end = world.clock() + 60
+    while TakeEdits() not in [call for _, call in world.calls.waiting.values()]:
+        assert world.clock() < end
+        world.answer_calls()
+        world.clock.now += 1.0
+        world.work()
+
+
+def test_a_session_that_is_deleted_while_its_edits_are_being_taken_has_them_saved():
+    world = saved_by_hint(editing())
+    world.agent().edit("last")
+    world.hint(ending=True)
+    asked_for_edits(world)
+    world.delete_session()
+    world.hear()
+    world.work()
+    world.answer_calls()
+    world.work()
+    assert world.saved_edits == {"last"}
+
+
+def test_edits_that_are_announced_during_a_call_for_edits_are_asked_for_once_more():
+    world = saved_by_hint(editing())
+    world.hint(ending=True)
+    asked_for_edits(world)
+    world.clock.now += 0.5
+    world.hint(ending=True)
+    world.answer_calls()
+    asked_for_edits(world)
+    world.answer_calls()
+    asked = calls(world, TakeEdits)
+    world.live(60)
+    assert calls(world, TakeEdits) == asked
+
+
 def test_a_deleted_session_whose_edits_are_saved_ends_without_a_write_more():
     world = saved_by_hint(editing())
     world.settle()
