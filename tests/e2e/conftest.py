@@ -79,7 +79,7 @@ class Cluster:
         while (waited := time.monotonic() - began) < seconds:
             if found := check():
                 return found
-            time.sleep(polling.pause(waited, least=0.1, most=0.25))
+            time.sleep(polling.pause(waited, least=0.1, most=0.5))
         told = self.kubectl.attempt("describe", "computesessions,flowenvironments").stdout
         pods = self.kubectl.attempt("get", "pods", "-o", "wide").stdout
         raise AssertionError(f"not so after {seconds:.0f} s: {what}\n{told}\n{pods}")
