@@ -274,7 +274,10 @@ class Cluster:
 
 
 class StandardError:
-    """kubectl's standard error: collected, and shown live once a call takes long, for example when a login program says where to log in."""
+    """kubectl's standard error: collected, and shown live while a call takes long, for example when a login program says where to log in.
+
+    What comes right before the end of a call is not shown: it is the reason of a failure, which CliError has as a sentence.
+    """
 
     def __init__(self) -> None:
         self._read, self.end = os.pipe()
@@ -298,7 +301,7 @@ class StandardError:
                 os.close(self._read)
                 return
             self._text += (piece or b"").decode(errors="replace")
-            if time.monotonic() - self._began > PATIENCE_SECONDS and len(self._text) > shown:
+            if not ready and time.monotonic() - self._began > PATIENCE_SECONDS and len(self._text) > shown:
                 sys.stderr.write(self._text[shown:])
                 sys.stderr.flush()
                 shown = len(self._text)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from flowsession_cli import cluster
+from flowsession_cli.errors import CliError
 
 
 def test_documents_come_as_they_are_printed_even_in_pieces():
@@ -63,6 +64,18 @@ def test_what_a_login_program_asks_is_shown_while_it_waits(tmp_path, monkeypatch
         done.touch()
         assert answer.result() == "yes\n"
     assert shown.getvalue() == b"open https://login and enter ABC\n"
+
+
+def test_a_failure_is_told_once_however_long_the_call_took(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.0)
+    script = tmp_path / "kubectl"
+    script.write_text("#!/bin/sh\necho 'Error from server (NotFound): pods \"x\" not found' >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 60.0)
+    with pytest.raises(CliError, match="not found"):
+        cluster.Cluster().call("get", "pod", "x")
+    assert capsys.readouterr().err == ""
 
 
 def test_without_kubectl_it_says_so(monkeypatch):
