@@ -29,9 +29,6 @@ QUICK = 0.008
 MOST_GROWTH = 8.0
 """Limit of the growth between lengths that differ by a factor of 4: linear time grows by 4, quadratic by 16."""
 
-CUBIC_GROWTH = 64.0
-"""Growth of cubic time between two such lengths: where even that would stay QUICK, the greater length is not tried."""
-
 ANCHORED = {"flowsession/flow/yaml_values.py"}
 """Modules whose tables hold parts of patterns that must match the whole text."""
 
@@ -238,8 +235,6 @@ def slow(pattern: Pattern) -> str:
             for name, call in calls.items():
                 before = 0.0
                 for length in LENGTHS:
-                    if length > LENGTHS[1] and before < QUICK / CUBIC_GROWTH:
-                        break
                     text = start + unit * (length // len(unit)) + end
                     now = spent(call, text)
                     if now >= QUICK and (length == LENGTHS[0] or (before and now > MOST_GROWTH * before)):
