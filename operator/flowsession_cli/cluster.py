@@ -296,12 +296,13 @@ class StandardError:
         shown = 0
         while True:
             ready, _, _ = select.select([self._read], [], [], LOOK_SECONDS)
-            piece = os.read(self._read, _PIECE) if ready else None
-            if piece == b"":
-                os.close(self._read)
-                return
-            self._text += (piece or b"").decode(errors="replace")
-            if not ready and time.monotonic() - self._began > PATIENCE_SECONDS and len(self._text) > shown:
+            if ready:
+                piece = os.read(self._read, _PIECE)
+                if not piece:
+                    os.close(self._read)
+                    return
+                self._text += piece.decode(errors="replace")
+            elif time.monotonic() - self._began > PATIENCE_SECONDS and len(self._text) > shown:
                 sys.stderr.write(self._text[shown:])
                 sys.stderr.flush()
                 shown = len(self._text)

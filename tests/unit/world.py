@@ -144,7 +144,7 @@ class Calls(Agents):
         self.waiting: dict[str, tuple[int, AgentCall]] = {}
         self.asked_at: dict[str, float] = {}
         self.log: list[AgentCall] = []
-        self.keys: dict[str, tuple[Key, PodView]] = {}
+        self.callers: dict[str, tuple[Key, PodView]] = {}
 
     def start(self, key: Key, pod: PodView, call: AgentCall) -> None:
         restarts = pod.container.restarts if pod.container else 0
@@ -155,7 +155,7 @@ class Calls(Agents):
             view = _new_view(restarts)
         self._cache.agents[pod.uid] = replace(view, calling=True, following=isinstance(call, Follow))
         self.waiting[pod.uid] = (restarts, call)
-        self.keys[pod.uid] = key, pod
+        self.callers[pod.uid] = key, pod
         self.asked_at[pod.uid] = self._cache.clock()
         self.log.append(call)
 
@@ -166,7 +166,7 @@ class Calls(Agents):
             self._cache.agents[uid] = self._observed(
                 view, call, answer or Answer(), failure, seconds=self._cache.clock() - self.asked_at[uid]
             )
-        self._decide_next(*self.keys[uid])
+        self._decide_next(*self.callers[uid])
 
 
 def _new_view(restarts: int) -> Any:

@@ -35,7 +35,7 @@ ReadFeed = Callable[[str, str], Awaitable[FeedCredentials]]
 
 
 class Agents:
-    """Makes at most one call per session at a time; its answer is put into the cache and the key is enqueued again.
+    """Makes at most one call per session at a time; its answer is put into the cache and all that it concerns is enqueued.
 
     Any other call cancels a long poll.
     """
@@ -110,13 +110,13 @@ class Agents:
             if answer.state is not None:
                 pod_timestamps.note_answer(self._cache.pod_timestamps.get(pod.uid, {}), answer.state, self._cache.clock())
         self._decide_next(key, pod)
-        if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
-            for concerned in self._cache.sizing.instances.concerned_by(entry):
-                self._queue.add(concerned)
 
     def _decide_next(self, key: Key, pod: PodView) -> None:
-        """Enqueue what waits for the call: its own key, and the pod if its session was deleted meanwhile."""
-        self._queue.add_all({key} | self._cache.departed.concerned(pod))
+        """Enqueue what a call's end concerns: its own key, the pod if its session was deleted meanwhile, and the session's instance."""
+        self._queue.add(key)
+        self._queue.add_all(self._cache.departed.concerned(pod))
+        if pod.instance and (entry := self._cache.sessions.get((key.namespace, key.name))):
+            self._queue.add_all(self._cache.sizing.instances.concerned_by(entry))
 
     def _accepted_state(self, key: Key, pod: PodView, call: AgentCall, state: AgentState) -> AgentState:
         entry = self._cache.sessions.get((key.namespace, key.name)) if key.kind == "ComputeSession" else None

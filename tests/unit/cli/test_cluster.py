@@ -45,15 +45,20 @@ def test_a_review_asks_for_no_more_than_itself(monkeypatch):
     assert body == {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 
 
+def install_kubectl(folder, monkeypatch, script):
+    """Let this shell script be the kubectl that is found."""
+    (folder / "kubectl").write_text(f"#!/bin/sh\n{script}")
+    (folder / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
 def test_what_a_login_program_asks_is_shown_while_it_waits(tmp_path, monkeypatch):
     """Otherwise a call would hang for no visible reason."""
     monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.01)
     done = tmp_path / "done"
-    script = tmp_path / "kubectl"
-    script.write_text(f"#!/bin/sh\necho 'open https://login and enter ABC' >&2\nwhile [ ! -e {done} ]; do sleep 0.05; done\necho yes\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    asks = f"echo 'open https://login and enter ABC' >&2\nwhile [ ! -e {done} ]; do sleep 0.05; done\necho yes\n"
+    install_kubectl(tmp_path, monkeypatch, asks)
     shown = io.BytesIO()  # capsys loses what is written while it is read
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(shown, write_through=True))
     with ThreadPoolExecutor() as pool:
@@ -68,11 +73,8 @@ def test_what_a_login_program_asks_is_shown_while_it_waits(tmp_path, monkeypatch
 
 def test_a_failure_is_told_once_however_long_the_call_took(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.0)
-    script = tmp_path / "kubectl"
-    script.write_text("#!/bin/sh\necho 'Error from server (NotFound): pods \"x\" not found' >&2\nexit 1\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 60.0)
+    install_kubectl(tmp_path, monkeypatch, "echo 'Error from server (NotFound): pods \"x\" not found' >&2\nexit 1\n")
     with pytest.raises(CliError, match="not found"):
         cluster.Cluster().call("get", "pod", "x")
     assert capsys.readouterr().err == ""
