@@ -1,7 +1,10 @@
 # One command for each habit. `make help` lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3
+# The distribution's Python, as in the images, is built with profile-guided optimization: imports take a fifth less than in pyenv's.
+ifndef PYTHON
+PYTHON := $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo /usr/bin/)python3
+endif
 VENV := .venv
 READY := $(VENV)/.ready
 LOCALCLUSTER := PYTHONPATH=tools $(PYTHON) -m localcluster

@@ -4,6 +4,7 @@ import base64
 import codecs
 import http.client
 import io
+import itertools
 import json
 import os
 import signal
@@ -18,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from .support import Agent, eventually
+from . import support
+from .support import Agent, Operator, eventually
 
 DAG = b"""\
 inputs:
@@ -108,10 +110,33 @@ def session(start: Callable[..., Agent], flow_base: str) -> Iterator[Callable[..
 
         def begin(content: bytes = b"", files: Mapping[str, bytes] = FLOW, **more: Any) -> Agent:
             agent = start(python=flow_base, **{"FLOWSESSION_HOME": f"{folder}/session", **more})
-            assert agent.put("p1", "f1", files={**files, "data.jsonl": content})[0] == 200
+            push(agent, content, files)
             return agent
 
         yield begin
+
+
+@pytest.fixture(scope="module")
+def used(operator: Operator, flow_base: str) -> Iterator[Agent]:
+    """The session in which tests that need none of their own run one flow after another, as people do: it imports prompt flow once."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        agent = support.start(Path(folder), python=flow_base, operator=operator)
+        yield agent
+        agent.close()
+
+
+@pytest.fixture
+def run() -> str:
+    """The id of a run that no test has ordered before."""
+    return f"r-{next(_NUMBERS)}"
+
+
+_NUMBERS = itertools.count(1)
+
+
+def push(agent: Agent, content: bytes = b"", files: Mapping[str, bytes] = FLOW) -> None:
+    """Push a flow and its data in place of what was there."""
+    assert agent.put("p1", f"f{next(_NUMBERS)}", files={**files, "data.jsonl": content})[0] == 200
 
 
 def run_by_prompt_flow(folder: Path, python: str, content: bytes) -> tuple[list[Any], dict[str, Any]]:
@@ -188,43 +213,43 @@ def test_counts_are_told_while_it_goes_on_and_a_second_run_waits(session: Callab
     ],
     ids=["no file", "empty", "empty lines", "not JSON", "no object", "byte order mark", "no such column", "constant", "aggregation"],
 )
-def test_what_is_wrong_is_said(session: Callable[..., Agent], content: bytes, members: dict[str, Any], code: str, says: str) -> None:
-    agent = session(content)
-    order(agent, **members)
-    end = over(agent)
+def test_what_is_wrong_is_said(used: Agent, run: str, content: bytes, members: dict[str, Any], code: str, says: str) -> None:
+    push(used, content)
+    order(used, run, **members)
+    end = over(used, run)
     assert (end["state"], end["code"]) == ("Failed", code), end
     assert says in end["message"], end
     if code == "DataNotFound":
-        status, refused = agent.call("GET", "/v1/runs/outputs?id=r-1")
+        status, refused = used.call("GET", f"/v1/runs/outputs?id={run}")
         assert (status, refused["code"]) == (404, "NoOutputs"), "there is nothing to keep"
 
 
-def test_a_table_of_nothing_but_its_header_has_no_lines(session: Callable[..., Agent]) -> None:
-    agent = session(files={**FLOW, "words.csv": b"word,more\n"})
-    order(agent, data="words.csv")
-    assert over(agent)["message"] == "words.csv has no lines: a run needs one at least"
+def test_a_table_of_nothing_but_its_header_has_no_lines(used: Agent, run: str) -> None:
+    push(used, files={**FLOW, "words.csv": b"word,more\n"})
+    order(used, run, data="words.csv")
+    assert over(used, run)["message"] == "words.csv has no lines: a run needs one at least"
 
 
-def test_a_mapping_of_what_is_no_input_is_a_warning(session: Callable[..., Agent]) -> None:
-    agent = session(data("a"))
-    order(agent, columnMapping={**MAPPING, "txet": "${data.word}", "false": "x"})
-    end = over(agent)
+def test_a_mapping_of_what_is_no_input_is_a_warning(used: Agent, run: str) -> None:
+    push(used, data("a"))
+    order(used, run, columnMapping={**MAPPING, "txet": "${data.word}", "false": "x"})
+    end = over(used, run)
     assert (end["state"], len(end["warnings"])) == ("Completed", 2)
     assert end["warnings"][0] == "columnMapping: The flow has no input 'txet': is 'text' meant? Its inputs are text"
     assert end["warnings"][1].endswith("YAML takes a bare n, y, no, yes, off or on for that: put it into quotes")
 
 
-def test_a_line_whose_inputs_are_refused_costs_the_others_nothing(session: Callable[..., Agent]) -> None:
+def test_a_line_whose_inputs_are_refused_costs_the_others_nothing(used: Agent, run: str) -> None:
     shout = b"from promptflow.core import tool\n\n@tool\ndef run(text: int) -> str:\n    return str(text)\n"
-    agent = session(
-        data("1", "2", "x"), {**FLOW, "flow.dag.yaml": DAG.replace(b"text: {type: string}", b"text: {type: int}"), "shout.py": shout}
+    push(
+        used, data("1", "2", "x"), {**FLOW, "flow.dag.yaml": DAG.replace(b"text: {type: string}", b"text: {type: int}"), "shout.py": shout}
     )
-    order(agent)
-    end = over(agent)
+    order(used, run)
+    end = over(used, run)
     assert (end["code"], [error["line"] for error in end["errors"]]) == ("LinesFailed", [2]), end
     assert "does not match the expected type 'int'" in end["message"]
     assert end["metrics"] == {"answers": "2"}
-    kept = outputs(agent)
+    kept = outputs(used, run)
     assert [line["answer"] for line in lines(kept["flow_outputs/output.jsonl"])] == ["1", "2"]
     assert [line["line_number"] for line in lines(kept["inputs.jsonl"])] == [0, 1, 2]
 
@@ -235,16 +260,16 @@ def with_tool(before: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("end", [b"raise SystemExit(3)", b"os._exit(3)"])
-def test_a_tool_that_ends_its_process_costs_its_line_alone(session: Callable[..., Agent], end: bytes) -> None:
-    agent = session(data("a", "leave", "b", "c"), with_tool(b"    if text == 'leave':\n        " + end + b"\n"))
-    order(agent, concurrency=1)
-    told = over(agent)
+def test_a_tool_that_ends_its_process_costs_its_line_alone(used: Agent, run: str, end: bytes) -> None:
+    push(used, data("a", "leave", "b", "c"), with_tool(b"    if text == 'leave':\n        " + end + b"\n"))
+    order(used, run, concurrency=1)
+    told = over(used, run)
     assert (told["code"], told["lines"], told["metrics"]) == ("LinesFailed", {"total": 4, "completed": 3, "failed": 1}, {"answers": "3"})
     assert "the first is line 1: its process ended in the middle of it: a tool, or native code that it calls, ended it" in told["message"]
-    assert [line["answer"] for line in lines(outputs(agent)["flow_outputs/output.jsonl"])] == ["A", "B", "C"]
+    assert [line["answer"] for line in lines(outputs(used, run)["flow_outputs/output.jsonl"])] == ["A", "B", "C"]
 
 
-def test_where_prompt_flow_itself_fails_among_the_lines_no_flow_is_blamed(session: Callable[..., Agent]) -> None:
+def test_where_prompt_flow_itself_fails_among_the_lines_no_flow_is_blamed(used: Agent, run: str) -> None:
     """It fails here because a file has replaced the folder for its records of a node."""
     spoil = b"""\
     if text == "spoil":
@@ -253,20 +278,20 @@ def test_where_prompt_flow_itself_fails_among_the_lines_no_flow_is_blamed(sessio
             shutil.rmtree(folder)
             open(folder, "w").close()
 """
-    agent = session(data("a", "b", "spoil"), with_tool(spoil))
-    order(agent, concurrency=1)
-    end = over(agent)
+    push(used, data("a", "b", "spoil"), with_tool(spoil))
+    order(used, run, concurrency=1)
+    end = over(used, run)
     assert end["code"] == "RunFailed", end
     assert "prompt flow itself failed when 2 of 3 lines were done, which keep their outputs: " in end["message"]
-    assert [line["answer"] for line in lines(outputs(agent)["flow_outputs/output.jsonl"])] == ["A", "B"]
+    assert [line["answer"] for line in lines(outputs(used, run)["flow_outputs/output.jsonl"])] == ["A", "B"]
 
 
-def test_outputs_that_are_too_large_stay_in_the_session(session: Callable[..., Agent]) -> None:
+def test_outputs_that_are_too_large_stay_in_the_session(used: Agent, run: str) -> None:
     noise = SHOUT.replace(b"text.upper()", b"__import__('base64').b64encode(os.urandom(1_200_000)).decode()")
-    agent = session(data("a"), {**FLOW, "shout.py": noise})
-    order(agent)
-    assert over(agent)["state"] == "Completed"
-    status, refused = agent.call("GET", "/v1/runs/outputs?id=r-1")
+    push(used, data("a"), {**FLOW, "shout.py": noise})
+    order(used, run)
+    assert over(used, run)["state"] == "Completed"
+    status, refused = used.call("GET", f"/v1/runs/outputs?id={run}")
     assert (status, refused["code"]) == (413, "TooLarge")
     assert "at most 1,000,000 can be kept" in refused["message"]
     folder = refused["message"].partition("in the session, in ")[2].partition(",")[0]
@@ -442,14 +467,14 @@ def run(text: str, mark: str) -> str:
 """
 
 
-def test_variant_environment_and_concurrency_are_the_orders(session: Callable[..., Agent]) -> None:
-    agent = session(data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET})
+def test_variant_environment_and_concurrency_are_the_orders(used: Agent, run: str) -> None:
+    push(used, data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET})
     wanted = {"variant": "${greet.loud}", "environmentVariables": {"GREETING": "bye"}, "concurrency": 3}
-    order(agent, **wanted)
-    assert over(agent)["state"] == "Completed"
-    assert lines(outputs(agent)["flow_outputs/output.jsonl"])[0]["answer"] == "bye kept a! 3"
-    order(agent, "r-2", variant="${greet.shrill}")
-    assert (found := over(agent, "r-2"))["code"] == "FlowInvalid", found
+    order(used, run, **wanted)
+    assert over(used, run)["state"] == "Completed"
+    assert lines(outputs(used, run)["flow_outputs/output.jsonl"])[0]["answer"] == "bye kept a! 3"
+    order(used, f"{run}-2", variant="${greet.shrill}")
+    assert (found := over(used, f"{run}-2"))["code"] == "FlowInvalid", found
     said = "The flow has no variant '${greet.shrill}': is '${greet.loud}' meant? Its variants are "
     assert found["message"] == said + "${greet.quiet}, ${greet.loud}"
 
@@ -506,39 +531,39 @@ def test_lines_find_the_same_in_a_process_that_was_forked_ahead_as_in_one_that_w
     assert found["file"] == found["new"]
 
 
-def test_constants_of_any_kind_and_files_of_variables(session: Callable[..., Agent]) -> None:
+def test_constants_of_any_kind_and_files_of_variables(used: Agent, run: str) -> None:
     """run.yml accepts constants in its mapping, and a file in place of a mapping of variables."""
-    agent = session(data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET, "vars.env": b"GREETING='good day'\nOTHER=too\n"})
-    order(agent, columnMapping={"text": 3, "more": "${data.word}"}, environmentFile="vars.env")
-    assert (end := over(agent))["state"] == "Completed", end["message"]
-    assert lines(outputs(agent)["flow_outputs/output.jsonl"])[0]["answer"].startswith("good day too 3.")
-    order(agent, "r-2", environmentFile="none.env")
-    assert (found := over(agent, "r-2"))["code"] == "FlowInvalid", found
+    push(used, data("a"), {"flow.dag.yaml": VARIANTS, "greet.py": GREET, "vars.env": b"GREETING='good day'\nOTHER=too\n"})
+    order(used, run, columnMapping={"text": 3, "more": "${data.word}"}, environmentFile="vars.env")
+    assert (end := over(used, run))["state"] == "Completed", end["message"]
+    assert lines(outputs(used, run)["flow_outputs/output.jsonl"])[0]["answer"].startswith("good day too 3.")
+    order(used, f"{run}-2", environmentFile="none.env")
+    assert (found := over(used, f"{run}-2"))["code"] == "FlowInvalid", found
     assert "environment_variables names none.env, and there is no such file in the flow folder" in found["message"]
 
 
-def test_lines_that_were_done_before_a_cancel_keep_their_outputs(session: Callable[..., Agent]) -> None:
-    agent = session(data("a", "wait", "b"))
-    order(agent, concurrency=3)
-    eventually("two lines are done", lambda: told(agent)["lines"]["completed"] == 2)
-    agent.call("DELETE", "/v1/runs?id=r-1")
-    end = over(agent)
+def test_lines_that_were_done_before_a_cancel_keep_their_outputs(used: Agent, run: str) -> None:
+    push(used, data("a", "wait", "b"))
+    order(used, run, concurrency=3)
+    eventually("two lines are done", lambda: told(used, run)["lines"]["completed"] == 2)
+    used.call("DELETE", f"/v1/runs?id={run}")
+    end = over(used, run)
     assert (end["state"], end["message"]) == ("Canceled", "line 1 was under way")
-    kept = outputs(agent)
+    kept = outputs(used, run)
     assert lines(kept["flow_outputs/output.jsonl"]) == [{"line_number": 0, "answer": "A"}, {"line_number": 2, "answer": "B"}]
     assert kept["data.jsonl"] == data("a", "wait", "b")
 
 
-def test_a_cancel_lets_no_more_lines_begin(session: Callable[..., Agent]) -> None:
-    agent = session(data(*(f"nap {number}" for number in range(40))))
-    order(agent, concurrency=2)
-    eventually("some lines are done", lambda: told(agent)["lines"]["completed"] >= 2)
+def test_a_cancel_lets_no_more_lines_begin(used: Agent, run: str) -> None:
+    push(used, data(*(f"nap {number}" for number in range(40))))
+    order(used, run, concurrency=2)
+    eventually("some lines are done", lambda: told(used, run)["lines"]["completed"] >= 2)
     before = time.monotonic()
-    agent.call("DELETE", "/v1/runs?id=r-1")
-    end = over(agent)
+    used.call("DELETE", f"/v1/runs?id={run}")
+    end = over(used, run)
     assert (end["state"], time.monotonic() - before < 10) == ("Canceled", True), end
     assert end["lines"]["completed"] < 20, "two at a time, half a second each"
-    kept = outputs(agent)
+    kept = outputs(used, run)
     assert len(lines(kept["flow_outputs/output.jsonl"])) == end["lines"]["completed"]
     assert len(lines(kept["inputs.jsonl"])) >= end["lines"]["completed"]
 

@@ -11,7 +11,7 @@ from .test_vm_sizes import SMALL, priority_class, size
 pytestmark = pytest.mark.whole_cluster
 
 USER = "alice@example.com"
-BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
+BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: sum(range(300_000)); time.sleep(0.04)"
 FLOW = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
