@@ -48,10 +48,11 @@ PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
 test: packages lint test-unit ## everything: lint and types, unit, then end to end beside API server, agent and chart
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-e2e test-below
 
-# What waits most comes first: the agent's tests, which compute most, are then run while the last of tests/e2e wait for a cluster of their own.
+# What waits most comes first: tests/e2e get a core before these, of which the agent's, which compute most, come last. These are then run while
+# the last of tests/e2e wait for a cluster of their own.
 .PHONY: test-below
 test-below: packages $(READY)
-	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder tests/apiserver tests/chart tests/agent
+	@nice -n 5 $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder tests/apiserver tests/chart tests/agent
 
 test-unit: $(READY) ## decisions and other pure parts, in about a minute
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/unit tests/scale/test_checker.py
