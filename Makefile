@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 # The distribution's Python, as in the images, is built with profile-guided optimization: imports take a fifth less than in pyenv's.
 ifndef PYTHON
-PYTHON := $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo /usr/bin/)python3
+PYTHON := $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo /usr/bin/python3 || echo python3)
 endif
 VENV := .venv
 READY := $(VENV)/.ready
@@ -48,8 +48,8 @@ PYTEST := $(VENV)/bin/pytest --maxfail=5 --durations=25
 test: packages lint test-unit ## everything: lint and types, unit, then end to end beside API server, agent and chart
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-e2e test-below
 
-# What waits most comes first: tests/e2e get a core before these, of which the agent's, which compute most, come last. These are then run while
-# the last of tests/e2e wait for a cluster of their own.
+# What waits most comes first. So tests/e2e get a core before these, and the agent's tests, which compute most, are run while the last of
+# tests/e2e wait for a cluster of their own.
 .PHONY: test-below
 test-below: packages $(READY)
 	@nice -n 5 $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder tests/apiserver tests/chart tests/agent

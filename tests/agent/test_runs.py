@@ -65,6 +65,7 @@ def run(answers: list) -> int:
 """
 FLOW = {"flow.dag.yaml": DAG, "shout.py": SHOUT, "count.py": COUNT}
 MAPPING = {"text": "${data.word}"}
+_NUMBERS = itertools.count(1)
 
 
 def data(*words: str) -> bytes:
@@ -129,9 +130,6 @@ def used(operator: Operator, flow_base: str) -> Iterator[Agent]:
 def run() -> str:
     """The id of a run that no test has ordered before."""
     return f"r-{next(_NUMBERS)}"
-
-
-_NUMBERS = itertools.count(1)
 
 
 def push(agent: Agent, content: bytes = b"", files: Mapping[str, bytes] = FLOW) -> None:

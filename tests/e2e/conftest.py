@@ -30,6 +30,9 @@ LABELS = {"app.kubernetes.io/part-of": "flowsession-e2e"}
 SET_ASIDE = "flowsession-e2e-set-aside"
 """The ConfigMap in `default` with what a run removes while it lasts."""
 
+BUSY = "import time\nend = time.monotonic() + 30\nwhile time.monotonic() < end: sum(range(300_000)); time.sleep(0.04)"
+"""A Python program that works for 30 seconds, on less than a tenth of a core since other tests share the machine."""
+
 
 class Cluster:
     """kubectl, and functions that wait for conditions."""

@@ -5,13 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from .conftest import Cluster, Object, environment, session
+from .conftest import BUSY, Cluster, Object, environment, session
 from .test_vm_sizes import SMALL, priority_class, size
 
 pytestmark = pytest.mark.whole_cluster
 
 USER = "alice@example.com"
-BUSY = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: sum(range(300_000)); time.sleep(0.04)"
 FLOW = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
@@ -107,7 +106,7 @@ def test_idleness_stops_it_and_a_request_starts_it_with_what_was_edited(pool: Cl
     pool.apply(instance(idle={"timeoutSeconds": 20}), on(action="None"))
     before = pool.until_ready("s")
     pool.exec(before["podName"], "sh", "-c", "echo mine > /session/flow/own.txt")
-    pool.exec(before["podName"], "python", "-c", BUSY.format(seconds=30))
+    pool.exec(before["podName"], "python", "-c", BUSY)
     assert pool.status("s")["podName"] == before["podName"], "it is not stopped while somebody works"
     waits(pool, "InstanceStopped")
     stopped = until_phase(pool, "Stopped")
