@@ -320,6 +320,12 @@ def as_file(folder: Path, python: str) -> tuple[str, ...]:
     return (python, "-I", str(archive))
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time of a process and of its threads, ended ones too, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def descendants(pid: int) -> dict[int, str]:
     """Return the living descendants of `pid` with their command lines."""
     parents: dict[int, int] = {}

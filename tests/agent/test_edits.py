@@ -5,13 +5,12 @@ import io
 import os
 import tarfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .conftest import StartAgent
 from .editing import EVERYTHING, NONE, PUSHED, edit_everything, edits, flow, listing
-from .support import Agent
+from .support import Agent, processor_seconds
 
 
 def test_without_a_flow_folder_there_are_no_edits(agent: Agent) -> None:
@@ -144,11 +143,11 @@ def test_too_large_names_the_size_and_the_largest(session: Agent) -> None:
 def test_ten_gigabytes_are_neither_read_nor_packed(session: Agent) -> None:
     with (flow(session) / "huge.bin").open("wb") as file:
         file.truncate(10 * 1024**3)
-    started = time.monotonic()
+    before = processor_seconds(session.pid)
     first = edits(session)
     assert (first["bytes"], first["files"]) == (10 * 1024**3, ["huge.bin"])
     assert session.call("GET", "/v1/edits")[0] == 413
-    assert time.monotonic() - started < 5
+    assert processor_seconds(session.pid) - before < 0.5
     peak = int(Path(f"/proc/{session.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
     assert peak < 80, f"{peak} MiB"
 
@@ -161,9 +160,9 @@ def test_six_thousand_files(session: Agent) -> None:
     assert (found["more"], len(found["files"])) == (True, 50)
     assert 4000 < found["count"] <= 5000
     assert not any("deleted" in name for name in found["files"])
-    started = time.monotonic()
+    before = processor_seconds(session.pid)
     assert edits(session)["revision"] == found["revision"]
-    assert time.monotonic() - started < 2
+    assert processor_seconds(session.pid) - before < 1
     status, answer = session.call("GET", "/v1/edits")
     assert (status, "more than 5,000" in answer["message"]) == (413, True)
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -556,10 +555,9 @@ def test_a_cancel_lets_no_more_lines_begin(used: Agent, run: str) -> None:
     push(used, data(*(f"nap {number}" for number in range(40))))
     order(used, run, concurrency=2)
     eventually("some lines are done", lambda: told(used, run)["lines"]["completed"] >= 2)
-    before = time.monotonic()
     used.call("DELETE", f"/v1/runs?id={run}")
     end = over(used, run)
-    assert (end["state"], time.monotonic() - before < 10) == ("Canceled", True), end
+    assert end["state"] == "Canceled", end
     assert end["lines"]["completed"] < 20, "two at a time, half a second each"
     kept = outputs(used, run)
     assert len(lines(kept["flow_outputs/output.jsonl"])) == end["lines"]["completed"]

@@ -62,9 +62,9 @@ def test_deep_yaml_does_not_kill_the_operator(text):
 
 def test_a_long_run_of_spaces_does_not_hold_up_everybody():
     """A pattern that begins with \\s+ is quadratic: 20,000 spaces took 1.7 s, 256 KiB minutes, 1 MiB more than an hour."""
-    began = time.perf_counter()
+    began = time.process_time()
     review.review("a" + " " * 10_000 + "b")
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.1
 
 
 @pytest.mark.parametrize(
