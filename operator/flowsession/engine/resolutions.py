@@ -24,6 +24,9 @@ WORKER = (sys.executable, "-P", "-m", "flowsession.engine.resolve_worker")
 WALL_SECONDS = 60.0
 """Timeout of an answer, in seconds, for a node that is short of CPU; after it the worker counts as stuck."""
 
+END_SECONDS = 5.0
+"""Seconds that a worker whose output has ended may take to end itself; a busy node needs some of them."""
+
 TRIES = 2
 """Attempts per job: a worker may be killed for reasons other than its job, such as the node's memory."""
 
@@ -125,14 +128,25 @@ class WorkerResolutions(Resolutions):
                     found: Answer = pickle.loads(await _read(worker))  # noqa: S301 - from our own code in a process of ours
                     return found
             except (OSError, EOFError, asyncio.IncompleteReadError, TimeoutError) as error:
-                self._kill()
-                code = await worker.wait()
+                code = await self._end(worker)
                 log.error("the worker has died of an environment", extra={"key": where, "code": code, "error": repr(error)})
                 if code == -signal.SIGPROF:
                     message = f"what this environment holds takes more than {CPU_SECONDS:.0f} s of processor to read"
                     return Unresolved("Unreadable", f"{message}: correct the flow folder or the requirements, or make them smaller")
         message = "the operator's parser dies of what this environment holds; its log has more"
         return Unresolved("Unreadable", f"{message}: correct the flow folder or the requirements, and report it")
+
+    async def _end(self, worker: asyncio.subprocess.Process) -> int:
+        """Return the exit status of a worker that gave no answer.
+
+        It is killed only if it does not end by itself. Killing a process that has just ended loses its status to asyncio:
+        `Popen.send_signal` polls first, which reaps it, and asyncio's own wait then reports 255.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                return await worker.wait()
+        self._kill()
+        return await worker.wait()
 
     def _kill(self) -> None:
         if self._worker is not None and self._worker.returncode is None:

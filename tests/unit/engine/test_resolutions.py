@@ -32,6 +32,13 @@ def spoilt(spec, config_maps, *rest):
         held = [bytearray(1 << 24) for _ in range(1 << 10)]
     if "die" in text:
         os.kill(os.getpid(), signal.SIGSEGV)
+    if "slow" in text:
+        os.close(1)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGPROF)
+    if "stuck" in text:
+        os.close(1)
+        time.sleep(600)
     return whole(spec, config_maps, *rest)
 resolve.resolve = spoilt
 resolve_worker.main()
@@ -116,6 +123,17 @@ async def test_content_that_spoils_its_worker_costs_its_environment_alone(serve,
     assert isinstance(found, Unresolved) and found.reason == "Unreadable" and says in found.message
     assert isinstance(await desk.found(environment(), views(), (NAMESPACE, "other")), Resolved)
     assert MEMORY < 1 << 34, "what the test fills"
+
+
+async def test_a_worker_that_is_slow_to_end_on_a_busy_node_says_why_it_ended(serve):
+    found = await serve(command=[sys.executable, "-c", SPOILT]).found(environment(), views("nodes: [] # slow\n"))
+    assert "more than 2 s of processor" in found.message
+
+
+async def test_a_worker_that_does_not_end_by_itself_is_killed(serve, monkeypatch):
+    monkeypatch.setattr("flowsession.engine.resolutions.END_SECONDS", 0.1)
+    found = await serve(command=[sys.executable, "-c", SPOILT]).found(environment(), views("nodes: [] # stuck\n"))
+    assert "the operator's parser dies" in found.message
 
 
 async def test_a_worker_that_somebody_else_has_killed_is_replaced(serve):
